@@ -42,7 +42,7 @@ class VERA_OT_edit(Sequencer, bpy.types.Operator):
     prompt: bpy.props.StringProperty(name="Prompt", options={"SKIP_SAVE"})
     strips: bpy.props.StringProperty(
         name="Strips",
-        description="Names with commas between, those with a comma in double quotes; empty: the selected ones",
+        description="Names separated by commas, a name with a comma in double quotes; empty: the selected strips",
         options={"SKIP_SAVE"},
     )
     mask_kind: bpy.props.EnumProperty(items=settings.MASKS, options={"SKIP_SAVE"})
@@ -71,8 +71,8 @@ class VERA_OT_edit(Sequencer, bpy.types.Operator):
 
     def act(self, context: bpy.types.Context, scene: bpy.types.Scene) -> None:
         names = [f.name for f in fields(plan.Ask) if f.name != "reading"]  # a setting of the panel, not of the operator
-        given = {name: getattr(self, name) for name in names if self.properties.is_property_set(name)}
-        ask = replace(settings.ask_of(scene), **given)
+        values = {name: getattr(self, name) for name in names if self.properties.is_property_set(name)}
+        ask = replace(settings.ask_of(scene), **values)
         new = plan.plan(scene, self._strips(scene), ask)
         session.look_result = ""
         session.add(new)
@@ -88,19 +88,21 @@ class VERA_OT_edit(Sequencer, bpy.types.Operator):
             raise RefusedError("; ".join(f"{t.source['name']}: {t.reason or t.state}" for t in failed))
 
     def _strips(self, scene: bpy.types.Scene) -> "list[bpy.types.Strip]":
+        """The named strips, or the selected ones. Raises RefusedError."""
         if not self.strips:
             return [s for s in host.open_strips(scene) if s.select]
-        there = {s.name: s for s in host.all_strips(scene)}
-        for name in (named := names_in(self.strips, there)):
-            if name not in there:
-                raise RefusedError(f"no strip is named '{name}'; there are {', '.join(sorted(there))}")
-        return [there[name] for name in named]
+        by_name = {s.name: s for s in host.all_strips(scene)}
+        names = names_in(self.strips, by_name)
+        for name in names:
+            if name not in by_name:
+                raise RefusedError(f"no strip is named '{name}'; there are {', '.join(sorted(by_name))}")
+        return [by_name[name] for name in names]
 
 
 class VERA_OT_look(Sequencer, bpy.types.Operator):
     bl_idname = "vera.look"
     bl_label = "What Is Read"
-    bl_description = "Say how the selected strips, the mask and the prompt would be read, before a job"
+    bl_description = "Show how the selected strips, the mask and the prompt would be read, before a job"
 
     def act(self, context: bpy.types.Context, scene: bpy.types.Scene) -> None:
         strips = [strip for strip in host.open_strips(scene) if strip.select]
@@ -114,7 +116,7 @@ class VERA_OT_look(Sequencer, bpy.types.Operator):
             session.look_result = look(preferences.connection())
             print(session.look_result)
         else:
-            _aside(look, "looked")
+            _call_in_thread(look, "looked")
 
 
 def _look(client: Client, ticket: tickets.Ticket) -> str:
@@ -153,7 +155,7 @@ class OnTicket:
 class VERA_OT_cancel(OnTicket, bpy.types.Operator):
     bl_idname = "vera.cancel"
     bl_label = "Cancel"
-    bl_description = "Stop this job; a retry goes on from there"
+    bl_description = "Stop this job; a retry continues where it stopped"
     ticket: bpy.props.StringProperty(options={"SKIP_SAVE"})
 
     def act(self, ticket: tickets.Ticket) -> None:
@@ -201,7 +203,9 @@ def active_layer(scene: bpy.types.Scene, name: str = "") -> "bpy.types.Strip":
         found = [s for s in layers if s == active] or [s for s in layers if mark and place.data_of(s)["source"] == mark]
         found = found or (layers if len(layers) == 1 else [])
     if not found:
-        raise RefusedError(f"no layer strip is named '{name}'" if name else "make a layer strip of Vera's active")
+        raise RefusedError(
+            f"no layer strip is named '{name}'" if name else "make one of Vera's layer strips the active strip"
+        )
     return found[-1]
 
 
@@ -350,14 +354,15 @@ class VERA_OT_test_service(bpy.types.Operator):
             preferences.last_test.words = _test(preferences.connection())
             print(preferences.last_test.words)
         else:
-            _aside(_test)
+            _call_in_thread(_test)
         return {"FINISHED"}
 
 
 def _test(connection: preferences.Connection) -> str:
-    wrong = preferences.what_is_wrong(connection) if connection.python else ""
-    if wrong:
-        return wrong
+    """The state of the service, or its problem, in lines for the user."""
+    problem = preferences.what_is_wrong(connection) if connection.python else ""
+    if problem:
+        return problem
     try:
         client = service(connection)
         health = client.health()
@@ -367,7 +372,7 @@ def _test(connection: preferences.Connection) -> str:
         f"Works: service {health['version']} on {health['device']}; model {health['model'] or 'not loaded yet'}.",
         "It may use: " + ", ".join(health["roots"]),
     ]
-    return "\n".join(lines + ([f"Trouble: {health['trouble']}"] if health["trouble"] else []))
+    return "\n".join(lines + ([f"Problem: {health['trouble']}"] if health["trouble"] else []))
 
 
 class VERA_OT_allow_folder(bpy.types.Operator):
@@ -400,7 +405,7 @@ class VERA_OT_allow_folder(bpy.types.Operator):
             preferences.last_test.words = allow(preferences.connection())
             print(preferences.last_test.words)
         else:
-            _aside(allow)
+            _call_in_thread(allow)
         return {"FINISHED"}
 
 
@@ -420,13 +425,15 @@ class VERA_OT_stop_service(bpy.types.Operator):
         if bpy.app.background:
             preferences.last_test.words = stop(None)
         else:
-            _aside(stop)
+            _call_in_thread(stop)
         return {"FINISHED"}
 
 
-def _aside(work: Callable[[preferences.Connection], str], shown: str = "words") -> None:
-    """Make a slow call to the service in a thread. Its result is shown in the preferences, or for "looked" in the
-    panel."""
+def _call_in_thread(work: Callable[[preferences.Connection], str], shown: str = "words") -> None:
+    """Call a slow function in a thread. Its result is shown in the preferences, or for "looked" in the panel.
+
+    shown: "words" or "looked", see `Session._take_answers`
+    """
     connection = preferences.connection()
     session.answers.put({shown: "Asking ..."})
     session.tick()
@@ -440,17 +447,17 @@ def _aside(work: Callable[[preferences.Connection], str], shown: str = "words") 
             words = f"{type(error).__name__}: {error}"
         session.answers.put({shown: words})
 
-    thread = threading.Thread(target=run, name="vera-aside", daemon=True)
+    thread = threading.Thread(target=run, name="vera-call", daemon=True)
     thread.start()
 
-    def look() -> float | None:
+    def wait() -> float | None:
         if thread.is_alive():
             return 0.3
         session.tick()
         redraw()
         return None
 
-    bpy.app.timers.register(look, first_interval=0.3)
+    bpy.app.timers.register(wait, first_interval=0.3)
 
 
 CLASSES = (

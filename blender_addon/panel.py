@@ -9,7 +9,7 @@ import bpy.utils.previews
 
 from . import host, place, tickets
 from .host_fields import READING
-from .session import factor, session, words_of
+from .session import progress_of, session, words_of
 from .settings import VeraSettings
 
 LISTED_JOBS = 12  # entries of the queue that are drawn, the latest first
@@ -184,7 +184,7 @@ def _draw_entry(layout: bpy.types.UILayout, ticket: tickets.Ticket, width: int) 
     column.label(text=ticket.recipe["prompt"])
     words = words_of(ticket)
     if ticket.state in ("stage", "open") and ticket.job.get("total"):
-        column.progress(factor=factor(ticket), text=words)
+        column.progress(factor=progress_of(ticket), text=words)
     elif ticket.state == "failed":
         column.label(text="Failed", icon="ERROR")
     else:

@@ -1,4 +1,4 @@
-"""The work between Blender and the service: one turn at a time, on Blender's main thread.
+"""The work between Blender and the service, in short steps (ticks) on Blender's main thread.
 
     stage (another Blender renders) -> submit -> open (the service works) -> place -> placed
                                    any of these -> failed | cancelled -> (retry) again
@@ -25,10 +25,11 @@ from .host_rules import RefusedError, fitting, keeps, percent, progress_words
 from .preferences import Connection, connection, last_test, what_is_wrong
 from .tickets import Ticket
 
-TICK_SECONDS, QUIET_SECONDS, JOIN_SECONDS = 0.5, 3.0, 10.0
-NOTICE_SECONDS = (
-    12.0  # seconds for which the end of a job is shown in the status bar; raising it hides Blender's own status longer
-)
+TICK_SECONDS = 0.5  # between two ticks; raising it delays progress and layers
+RETRY_SECONDS = 3.0  # before the next attempt after an error; raising it delays the recovery
+JOIN_SECONDS = 10.0  # for the thread to end when the add-on is disabled
+# Time for which the status bar shows the end of a job; raising it hides Blender's own status longer.
+NOTICE_SECONDS = 12.0
 MAX_FAILED_STARTS = 4  # failed attempts to start or reach the service after which a background render gives up
 
 
@@ -43,40 +44,38 @@ class Session:
         self.trouble = ""  # one line: why the service cannot be reached
         self.failures = 0  # consecutive failures to reach the service
         # Message about the last job that ended, shown for NOTICE_SECONDS, and whether it failed.
-        self.notice, self.failed = (
-            "",
-            False,
-        )
-        self.asked = 0.0
+        self.notice, self.failed = "", False
+        self.last_answer = 0.0  # monotonic time
         self.look_result = ""  # result of the last "What Is Read", for the panel
 
-    # The file that is open
+    # The open file
 
-    def opened(self) -> None:
+    def on_open(self) -> None:
         """Load the tickets of the file that was opened."""
         self.documents = set()
         self.tickets = {}
         self.refresh()
 
     def refresh(self) -> None:
+        """Add the tickets of the scenes' marks."""
         self.documents |= {s[tickets.DOCUMENT] for s in bpy.data.scenes if tickets.DOCUMENT in s}
         try:
-            found = tickets.load(bpy.data.filepath, self.documents)
+            loaded = tickets.load(bpy.data.filepath, self.documents)
         except RefusedError as error:
             self.trouble = str(error)
             return
-        for ticket in found:
+        for ticket in loaded:
             self.tickets.setdefault(ticket.id, ticket)
         self.wake()
 
-    def saved(self) -> None:
+    def on_save(self) -> None:
         """Update the tickets after a save, because the file may have a new name."""
         for ticket in self.tickets.values():
             if not ticket.blend and bpy.data.filepath:
                 ticket.blend = bpy.data.filepath
                 self._keep(ticket)
 
-    # What the user does
+    # Called by operators
 
     def add(self, new: list[Ticket]) -> None:
         """Prepare tickets and queue them. Raises RefusedError, and then queues none."""
@@ -155,7 +154,7 @@ class Session:
             return ""
         return f"Vera: {len(waiting)} {'job' if len(waiting) == 1 else 'jobs'}, {words_of(waiting[0])}"
 
-    def tell(self, ticket: Ticket) -> None:
+    def show_end(self, ticket: Ticket) -> None:
         """Show in the status bar and the sequencer's header that a job has ended, whatever tab is open."""
         if bpy.app.background:
             return
@@ -163,12 +162,12 @@ class Session:
         self.notice = f"Vera: {ticket.recipe['prompt'][:40]}: {words_of(ticket)}"[:160]
         for window in bpy.context.window_manager.windows:
             window.workspace.status_text_set(self.notice)
-        if bpy.app.timers.is_registered(_quiet):
-            bpy.app.timers.unregister(_quiet)
-        bpy.app.timers.register(_quiet, first_interval=NOTICE_SECONDS, persistent=True)
+        if bpy.app.timers.is_registered(_clear_notice):
+            bpy.app.timers.unregister(_clear_notice)
+        bpy.app.timers.register(_clear_notice, first_interval=NOTICE_SECONDS, persistent=True)
         redraw()
 
-    # The turn
+    # The tick
 
     def wake(self) -> None:
         """Start the timer that calls `tick` while there is something to do."""
@@ -176,7 +175,7 @@ class Session:
             bpy.app.timers.register(_timer, first_interval=0.1, persistent=True)
 
     def tick(self) -> bool:
-        """Take one turn without waiting; returns whether anything is left to do."""
+        """Do what can be done without waiting; returns whether anything is left to do."""
         if self.paused():
             return True
         changed = self._take_answers()
@@ -194,8 +193,11 @@ class Session:
         """Whether Blender renders, saves or loads; its data must not be changed then."""
         return bool(self.busy) or bpy.app.is_job_running("RENDER")
 
-    def run(self, only: list[Ticket], said: Callable[[str], object] = lambda text: None) -> None:
-        """Take turns until these tickets have ended, for `blender -b`."""
+    def run(self, only: list[Ticket], report: Callable[[str], object] = lambda text: None) -> None:
+        """Call `tick` until these tickets have ended, for `blender -b`.
+
+        report: called with each change of a ticket's state, one line. Raises RefusedError.
+        """
         words: dict[str, str] = {}
         while not all(t.ended for t in only):
             self.tick()
@@ -203,14 +205,14 @@ class Session:
                 now = words_of(ticket)
                 if words.get(ticket.id) != now:
                     words[ticket.id] = now
-                    said(f"Vera: {ticket.source['name']}: {now}")
+                    report(f"Vera: {ticket.source['name']}: {now}")
             if self.failures >= (MAX_FAILED_STARTS if connection().python else 1):
                 raise RefusedError(self.trouble)
             time.sleep(0.1)
 
     def close(self) -> None:
         """End all threads, processes and timers; tickets are kept."""
-        for timer in (_timer, _quiet):
+        for timer in (_timer, _clear_notice):
             if bpy.app.timers.is_registered(timer):
                 bpy.app.timers.unregister(timer)
         for process in self.renders.values():
@@ -220,14 +222,15 @@ class Session:
         if self.thread is not None and self._asking():
             self.thread.join(JOIN_SECONDS)
 
-    # Parts of the turn
+    # Parts of the tick
 
     def _render(self, ticket: Ticket) -> bool:
+        """Start or check the rendering of the plate; returns whether the ticket has changed, as the methods below."""
         process, order = self.renders.get(ticket.id), ticket.stage or {}
-        there, wanted = stage.progress(order)
+        done, total = stage.progress(order)
         before = (ticket.state, ticket.job.get("done"))
-        ticket.job = {**ticket.job, "stage": "plate", "done": there, "total": wanted}
-        if there == wanted:
+        ticket.job = {**ticket.job, "stage": "plate", "done": done, "total": total}
+        if done == total:
             if process:
                 process.wait()
             self.renders.pop(ticket.id, None)
@@ -240,7 +243,7 @@ class Session:
                     self._fail(ticket, f"the plate cannot be rendered: {error}")
         elif process.poll() is not None:
             self.renders.pop(ticket.id)
-            if stage.progress(order)[0] < wanted:
+            if stage.progress(order)[0] < total:
                 self._fail(ticket, f"the plate was not rendered: {stage.last_words(order)}; see {ticket.folder}")
         if before != (ticket.state, ticket.job.get("done")):
             self._keep(ticket)
@@ -250,8 +253,8 @@ class Session:
     def _place(self, ticket: Ticket) -> bool:
         scene = bpy.data.scenes.get(ticket.scene)
         if scene is None:
-            marked = [s for s in bpy.data.scenes if s.get(tickets.DOCUMENT) == ticket.document]
-            scene = marked[0] if marked else None
+            renamed = [s for s in bpy.data.scenes if s.get(tickets.DOCUMENT) == ticket.document]
+            scene = renamed[0] if renamed else None
         try:
             if scene is None:
                 raise RefusedError(
@@ -263,17 +266,17 @@ class Session:
             return True
         ticket.state = "placed"
         self._keep(ticket)
-        self.tell(ticket)
+        self.show_end(ticket)
         push_undo("Vera: Edit Layer")
         return True
 
     def _ask(self) -> None:
         """Start an exchange with the service if there is anything to send or to ask."""
         due = [t for t in self.open() if t.state in ("submit", "open")]
-        quiet = QUIET_SECONDS if self.trouble else 0
-        if not due or self._asking() or time.monotonic() - self.asked < quiet:
+        pause = RETRY_SECONDS if self.trouble else 0
+        if not due or self._asking() or time.monotonic() - self.last_answer < pause:
             return
-        errands = [
+        requests = [
             {
                 "id": t.id,
                 "submit": t.recipe if t.state == "submit" and not t.cancelling else None,
@@ -285,7 +288,7 @@ class Session:
             for t in due
         ]
         self.thread = threading.Thread(
-            target=_exchange, args=(connection(), errands, self.answers), name="vera-exchange", daemon=True
+            target=_exchange, args=(connection(), requests, self.answers), name="vera-exchange", daemon=True
         )
         self.thread.start()
 
@@ -296,7 +299,7 @@ class Session:
         changed = False
         while not self.answers.empty():
             answer = self.answers.get()
-            self.asked = time.monotonic()
+            self.last_answer = time.monotonic()
             if "looked" in answer:
                 self.look_result, changed = answer["looked"], True
                 continue
@@ -309,10 +312,11 @@ class Session:
             for number, news in answer["news"].items():
                 ticket = self.tickets.get(number)
                 if ticket is not None and not ticket.ended:
-                    changed |= self._hear(ticket, news)
+                    changed |= self._update(ticket, news)
         return changed
 
-    def _hear(self, ticket: Ticket, news: dict[str, Any]) -> bool:
+    def _update(self, ticket: Ticket, news: dict[str, Any]) -> bool:
+        """Take over the service's news of a ticket."""
         if "refused" in news:
             self._fail(ticket, news["refused"])
             return True
@@ -332,18 +336,18 @@ class Session:
             return ticket.ended
         if job.get("revision") == ticket.job.get("revision"):
             return False
-        ticket.number, ticket.job = job["id"], {k: job.get(k) for k in _KEPT}
+        ticket.number, ticket.job = job["id"], {k: job.get(k) for k in _STORED}
         ticket.state = {"done": "place", "failed": "failed", "cancelled": "cancelled"}.get(job["state"], "open")
         ticket.reason = job.get("reason") or ""
         self._keep(ticket)
         if ticket.state == "failed":
-            self.tell(ticket)
+            self.show_end(ticket)
         return True
 
     def _fail(self, ticket: Ticket, reason: str) -> None:
         ticket.state, ticket.reason = "failed", reason
         self._keep(ticket)
-        self.tell(ticket)
+        self.show_end(ticket)
 
     def _keep(self, ticket: Ticket) -> None:
         try:
@@ -352,34 +356,35 @@ class Session:
             self.trouble = str(error)
 
 
-_KEPT = ("state", "revision", "position", "stage", "done", "total", "frame", "seconds_left", "thumbnails", "warnings")
+# Values of a job that a ticket stores.
+_STORED = ("state", "revision", "position", "stage", "done", "total", "frame", "seconds_left", "thumbnails", "warnings")
 
 
-def _exchange(settings: Connection, errands: list[dict[str, Any]], answers: queue.SimpleQueue[dict[str, Any]]) -> None:
+def _exchange(settings: Connection, requests: list[dict[str, Any]], answers: queue.SimpleQueue[dict[str, Any]]) -> None:
     """Send requests and fetch the state of the jobs. Runs in a thread and uses nothing of Blender."""
     trouble, news = "", {}
     try:
         client = service(settings)
         jobs = None
-        for errand in errands:
+        for request in requests:
             try:
-                news[errand["id"]] = _errand(client, errand)
-                number = news[errand["id"]].get("job", {}).get("id")
-                if number is None and errand["number"] is not None:
+                news[request["id"]] = _send(client, request)
+                number = news[request["id"]].get("job", {}).get("id")
+                if number is None and request["number"] is not None:
                     jobs = jobs or {j["id"]: j for j in client.jobs()}
-                    job = jobs.get(errand["number"])
-                    news[errand["id"]] = {"job": job} if job else {"lost": True}
-                job = news[errand["id"]].get("job")
-                if job and job.get("thumbnails") and job["thumbnails"][-1] != errand["frame"]:
-                    news[errand["id"]]["preview"] = client.preview(job["id"], job["thumbnails"][-1])
+                    job = jobs.get(request["number"])
+                    news[request["id"]] = {"job": job} if job else {"lost": True}
+                job = news[request["id"]].get("job")
+                if job and job.get("thumbnails") and job["thumbnails"][-1] != request["frame"]:
+                    news[request["id"]]["preview"] = client.preview(job["id"], job["thumbnails"][-1])
             except NotRunningError:
                 raise
             except RefusedError as error:
-                news[errand["id"]] = {"refused": str(error)}
+                news[request["id"]] = {"refused": str(error)}
             except ServiceError as error:
                 if not 400 <= error.status < 500:
                     raise
-                news[errand["id"]] = {"refused": str(error)}
+                news[request["id"]] = {"refused": str(error)}
     except ServiceError as error:
         # Takes seconds: explain what is wrong with the Python or the folder in the preferences.
         trouble = (what_is_wrong(settings) if settings.python else "") or str(error)
@@ -388,16 +393,17 @@ def _exchange(settings: Connection, errands: list[dict[str, Any]], answers: queu
     answers.put({"trouble": trouble, "news": news})
 
 
-def _errand(client: Client, errand: dict[str, Any]) -> dict[str, Any]:
-    if errand["retry"]:
-        job = client.job(errand["number"])
-        return {"job": client.retry(errand["number"]) if job["state"] in ("failed", "cancelled") else job}
-    if errand["submit"]:
-        recipe = {"keep": keeps(errand["submit"].get("model", "")), **errand["submit"]}
-        return {"job": client.submit(fitting(recipe, client.recipe_fields()), errand["id"])}
-    if errand["cancel"] and errand["number"] is not None:
-        job = client.job(errand["number"])
-        return {"job": job if job["state"] in ENDED_STATES else client.cancel(errand["number"])}
+def _send(client: Client, request: dict[str, Any]) -> dict[str, Any]:
+    """Submit, retry or cancel a job; returns {"job": its state}, or {} if there was nothing to send."""
+    if request["retry"]:
+        job = client.job(request["number"])
+        return {"job": client.retry(request["number"]) if job["state"] in ("failed", "cancelled") else job}
+    if request["submit"]:
+        recipe = {"keep": keeps(request["submit"].get("model", "")), **request["submit"]}
+        return {"job": client.submit(fitting(recipe, client.recipe_fields()), request["id"])}
+    if request["cancel"] and request["number"] is not None:
+        job = client.job(request["number"])
+        return {"job": job if job["state"] in ENDED_STATES else client.cancel(request["number"])}
     return {}
 
 
@@ -429,7 +435,7 @@ def words_of(ticket: Ticket) -> str:
     return {"place": "placing", "placed": "done"}.get(ticket.state, ticket.state)
 
 
-def factor(ticket: Ticket) -> float:
+def progress_of(ticket: Ticket) -> float:
     """Progress of a ticket's present step in [0, 1]: rendering the plate, or the service's whole job."""
     if ticket.state == "open":
         return percent({**ticket.job, "recipe": ticket.recipe}) / 100
@@ -461,10 +467,10 @@ def _timer() -> float | None:
         return TICK_SECONDS if session.tick() else None
     except Exception as error:  # Blender removes a timer that raises, which would stop the queue
         session.trouble = f"{type(error).__name__}: {error}"
-        return QUIET_SECONDS
+        return RETRY_SECONDS
 
 
-def _quiet() -> None:
+def _clear_notice() -> None:
     """Remove the notice."""
     session.notice = ""
     for window in bpy.context.window_manager.windows:
@@ -475,23 +481,25 @@ def _quiet() -> None:
 # Handlers, which Blender calls at any time; they only set state.
 
 
-def _handler(what: str, begins: bool) -> Callable[..., None]:
+def _handler(activity: str, begins: bool) -> Callable[..., None]:
+    """A handler that notes the start or the end of an activity of Blender."""
+
     @bpy.app.handlers.persistent
     def note(*_: object) -> None:
-        (session.busy.add if begins else session.busy.discard)(what)
-        if what == "load" and not begins:
+        (session.busy.add if begins else session.busy.discard)(activity)
+        if activity == "load" and not begins:
             session.busy.clear()
-            session.opened()
+            session.on_open()
             _listen()
-        if what == "save" and not begins:
-            session.saved()
+        if activity == "save" and not begins:
+            session.on_save()
 
     return note
 
 
 _HANDLERS = [
-    (name, _handler(what, begins))
-    for name, what, begins in (
+    (name, _handler(activity, begins))
+    for name, activity, begins in (
         ("render_init", "render", True),
         ("render_complete", "render", False),
         ("render_cancel", "render", False),
@@ -506,7 +514,7 @@ _HANDLERS = [
 
 
 @bpy.app.handlers.persistent
-def _undone(*_: object) -> None:
+def _after_undo(*_: object) -> None:
     """Match tickets and marks again after undo or redo, which may change marks. No ticket is lost."""
     session.refresh()
 
@@ -529,24 +537,24 @@ def _space_changed() -> None:
 
 
 def register() -> None:
-    for name, handler in (*_HANDLERS, ("undo_post", _undone), ("redo_post", _undone)):
+    for name, handler in (*_HANDLERS, ("undo_post", _after_undo), ("redo_post", _after_undo)):
         getattr(bpy.app.handlers, name).append(handler)
     if not bpy.app.background:
-        bpy.app.timers.register(_first, first_interval=0.2)
+        bpy.app.timers.register(_load_open_file, first_interval=0.2)
 
 
-def _first() -> None:
+def _load_open_file() -> None:
     """Load the open file's tickets after the add-on was enabled; its data cannot be read earlier."""
-    session.opened()
+    session.on_open()
     _listen()
 
 
 def unregister() -> None:
     bpy.msgbus.clear_by_owner(session)
     session.close()
-    for name, handler in (*_HANDLERS, ("undo_post", _undone), ("redo_post", _undone)):
+    for name, handler in (*_HANDLERS, ("undo_post", _after_undo), ("redo_post", _after_undo)):
         handlers = getattr(bpy.app.handlers, name)
         if handler in handlers:
             handlers.remove(handler)
-    if bpy.app.timers.is_registered(_first):
-        bpy.app.timers.unregister(_first)
+    if bpy.app.timers.is_registered(_load_open_file):
+        bpy.app.timers.unregister(_load_open_file)

@@ -9,8 +9,8 @@ from vera.kernels.native_module import native as _native
 def gelu_tanh(x: torch.Tensor) -> torch.Tensor:
     """GELU of x. x may be overwritten, so pass a tensor that is not needed afterwards.
 
-    Without a gradient, float32 on a CPU is computed natively, to 3e-7 of torch's values at a third of its time;
-    anything else by torch.
+    float32 on a CPU without a gradient is computed by native code, in a third of torch's time and within 3e-7 of its
+    values. Anything else is computed by torch.
     """
     if not _is_native(x):
         return reference(x)

@@ -18,9 +18,9 @@ _NEGATIVE = re.compile(r"-\d[\d.,:-]*")  # a value that begins with a minus sign
 class Parser(argparse.ArgumentParser):
     """A parser that raises InputError for wrong arguments, allows no abbreviations, and keeps the epilog's lines."""
 
-    def __init__(self, **named: Any):
-        ours: dict[str, Any] = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False}
-        super().__init__(**ours | named)
+    def __init__(self, **options: Any):
+        defaults: dict[str, Any] = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False}
+        super().__init__(**defaults | options)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """argparse's method, with values such as that of `--frames -5-3` not taken for options."""
@@ -70,7 +70,7 @@ def add_recipe_options(
         heading = field.row.group
         if heading not in groups:
             groups[heading] = parser.add_argument_group(heading)
-        groups[heading].add_argument(field.option, **_how_argparse_reads(field))
+        groups[heading].add_argument(field.option, **_argument_options(field))
 
 
 def recipe_values(args: argparse.Namespace) -> dict[str, Any]:
@@ -79,19 +79,20 @@ def recipe_values(args: argparse.Namespace) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def _how_argparse_reads(field: Field) -> dict[str, Any]:
+def _argument_options(field: Field) -> dict[str, Any]:
+    """Keyword arguments of `add_argument` for a field."""
     help = field.row.help.replace("%", "%%")
     kind = field.kinds[0]
     if kind is bool:
         return {"action": "store_true", "default": None, "help": help}
-    how: dict[str, Any] = {"metavar": field.row.metavar, "help": help}
+    options: dict[str, Any] = {"metavar": field.row.metavar, "help": help}
     if field.row.read:
-        return how
+        return options
     if field.row.choices:
         return {"choices": field.row.choices, "help": help}
     if kind is str:
-        return how
-    return how | ({"action": "append"} if kind is tuple else {"type": kind})
+        return options
+    return options | ({"action": "append"} if kind is tuple else {"type": kind})
 
 
 def _with_negative_values(args: Sequence[str]) -> list[str]:

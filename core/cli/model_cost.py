@@ -13,12 +13,14 @@ DEFAULT_CONFIG = Path(__file__).parents[1] / "training" / "full" / "vera-1.3b.js
 @command
 def main(argv: list[str] | None = None) -> int:
     """Print the table of docs/training.md for a configuration's steps and batch; returns the exit code."""
-    parser = Parser(prog="vera model cost", description="What full-size training takes, by arithmetic.")
+    parser = Parser(
+        prog="vera model cost", description="Calculate the operations, time and price of full-size training."
+    )
     parser.add_argument(
         "config", type=Path, nargs="?", default=DEFAULT_CONFIG, help="a full-size configuration (default: the 1.3B's)"
     )
     path = parser.parse_args(argv).config
-    # Only now, so that --help and wrong arguments answer at once.
+    # Imported late, so that --help and wrong arguments are answered at once.
     from vera.core.training.configuration import read_config
     from vera.core.training.full.cost import TrainingRun, cost_table
 

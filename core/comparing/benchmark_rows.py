@@ -43,7 +43,7 @@ def read_rows(files: Sequence[str | Path], root: str | Path | None = None) -> Be
     """
     rows: list[Row] = []
     broken: list[str] = []
-    seen: dict[str, str] = {}
+    places: dict[str, str] = {}  # a row's key -> its file and line
     for file in map(Path, files):
         try:
             lines = file.read_bytes().splitlines()
@@ -55,12 +55,12 @@ def read_rows(files: Sequence[str | Path], root: str | Path | None = None) -> Be
             where = f"{file.name} line {number}"
             try:
                 row = _row(line, Path(root) if root else file.parent)
-                if row.key in seen:
-                    raise ValueError(f"{row.key} was in {seen[row.key]} already")
+                if row.key in places:
+                    raise ValueError(f"{row.key} was in {places[row.key]} already")
             except ValueError as error:
                 broken.append(f"{where}: {error}")
                 continue
-            seen[row.key] = where
+            places[row.key] = where
             rows.append(row)
     if not rows:
         raise InputError(f"no usable row; {broken[0] if broken else f'{files[0]}: no rows'}")
@@ -68,6 +68,7 @@ def read_rows(files: Sequence[str | Path], root: str | Path | None = None) -> Be
 
 
 def _object(line: bytes) -> dict[str, Any]:
+    """The JSON object in a line. Raises ValueError."""
     try:
         values = json.loads(line.decode("utf-8"))
     except UnicodeDecodeError:
@@ -80,23 +81,24 @@ def _object(line: bytes) -> dict[str, Any]:
 
 
 def _row(line: bytes, folder: Path) -> Row:
+    """The row in a line, whose paths are relative to `folder`. Raises ValueError."""
     values = _object(line)
 
-    def given(name: str) -> Any:
+    def value_of(name: str) -> Any:
         value = values.get(name)
         return str(value) if isinstance(value, int) and name.endswith("_id") else value
 
     def maybe_text(name: str) -> str | None:
-        return text(name) if given(name) else None
+        return text(name) if value_of(name) else None
 
     def text(name: str) -> str:
-        value = given(name)
+        value = value_of(name)
         if not isinstance(value, str) or not value.strip():
             raise ValueError(f"{name} is missing" if value is None else f"{name} {value!r} is not a text")
         return value
 
     def maybe_file(name: str) -> Path | None:
-        return file(name) if given(name) else None
+        return file(name) if value_of(name) else None
 
     def file(name: str) -> Path:
         value = text(name)

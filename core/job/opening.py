@@ -33,7 +33,7 @@ class Inputs:
 def open_inputs(recipe: EditRecipe) -> Inputs:
     """Open plate and mask, and check everything that needs no model. Raises InputError; nothing is written."""
     refuse_unsupported(recipe, backend_of(recipe.model))
-    _refuse_model_that_is_not_there(recipe.model)
+    _refuse_missing_model(recipe.model)
     _refuse_wrong_names(recipe)
     from vera.core.layer.out_folder import refuse_unwritable
     from vera.core.plate.choice import Choice
@@ -54,17 +54,17 @@ def open_inputs(recipe: EditRecipe) -> Inputs:
 
 
 def read_prompts(recipe: EditRecipe) -> list[str]:
-    """What the model's own tables say of the prompts, a line each. Raises InputError for one that it cannot read."""
+    """The model's notes on both prompts, by its own tables. Raises InputError for a prompt that it cannot read."""
     if backend_of(recipe.model) != "generate":
         return []
     from vera.core.model.families import family_of
 
     family, folder, anyway = family_of(recipe.model), folder_of(recipe.model), bool(recipe.anyway)
-    said = family.check_text(folder, recipe.prompt, anyway)
+    notes = family.check_text(folder, recipe.prompt, anyway)
     if recipe.negative_prompt is None:
-        return said
+        return notes
     try:
-        return [*said, *(f"negative {note}" for note in family.check_text(folder, recipe.negative_prompt, anyway))]
+        return [*notes, *(f"negative {note}" for note in family.check_text(folder, recipe.negative_prompt, anyway))]
     except InputError as error:
         raise InputError(f"negative {error}") from None
 
@@ -79,7 +79,7 @@ def _refuse_wrong_names(recipe: EditRecipe) -> None:
                 raise InputError(f"mask: {error}") from None
 
 
-def _refuse_model_that_is_not_there(model: str) -> None:
+def _refuse_missing_model(model: str) -> None:
     prefix, name = split_model(model)
     if prefix == "lift":
         refuse_absent(Path(name))

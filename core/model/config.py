@@ -83,7 +83,7 @@ class TransformerConfig:
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Read a config.json. Names that begin with _ are notes of libraries. Raises InputError with the file's
+        """Read a config.json, without names that begin with _, which libraries add. Raises InputError with the file's
         name."""
         try:
             values = json.loads(Path(path).read_text(encoding="utf-8"))

@@ -30,21 +30,22 @@ class People(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.stem = Same(3, 16, 3, stride=2)
-        self.near = Squeezed(16, 16, 16, 3, nn.ReLU(), squeeze=8, stride=2)
-        self.wide = Squeezed(16, 72, 24, 3, nn.ReLU(), stride=2)
-        self.middle = Squeezed(24, 88, 24, 3, nn.ReLU())
+        self.stem = SameConv2d(3, 16, 3, stride=2)
+        self.near = InvertedResidual(16, 16, 16, 3, nn.ReLU(), squeeze=8, stride=2)
+        self.wide = InvertedResidual(16, 72, 24, 3, nn.ReLU(), stride=2)
+        self.middle = InvertedResidual(24, 88, 24, 3, nn.ReLU())
         widths = ((24, 96, 24, 2), (32, 128, 32, 1), (32, 128, 32, 1), (32, 96, 24, 1), (32, 96, 24, 1))
-        self.far = nn.Sequential(*(Squeezed(i, w, 32, 5, nn.Hardswish(), q, s) for i, w, q, s in widths))
+        self.far = nn.Sequential(*(InvertedResidual(i, w, 32, 5, nn.Hardswish(), q, s) for i, w, q, s in widths))
         self.whole = nn.Conv2d(32, 128, 1)
         self.whole_gate = nn.Conv2d(32, 128, 1)
         self.joins = nn.ModuleList((Join(128, 24), Join(24, 16), Join(16, 16)))
         self.out = nn.ConvTranspose2d(16, 1, 2, 2)
 
     def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+        """(N, 3, H, W) -> (N, 1, H, W)."""
         size = pictures.shape[2:]
-        seen = F.interpolate(pictures, (SIZE, SIZE), mode="bilinear", antialias=True)
-        half = F.hardswish(self.stem(seen))
+        resized = F.interpolate(pictures, (SIZE, SIZE), mode="bilinear", antialias=True)
+        half = F.hardswish(self.stem(resized))
         quarter = self.near(half)
         eighth = self.middle(self.wide(quarter))
         deep = self.far(eighth)
@@ -54,7 +55,7 @@ class People(nn.Module):
         return F.interpolate(self.out(x).sigmoid(), size, mode="bilinear", antialias=True)
 
 
-class Same(nn.Conv2d):
+class SameConv2d(nn.Conv2d):
     """A convolution padded as TensorFlow's "same": with a stride, one pixel less before than after."""
 
     def __init__(self, channels: int, out: int, kernel: int, stride: int = 1, groups: int = 1) -> None:
@@ -65,8 +66,11 @@ class Same(nn.Conv2d):
         return super().forward(F.pad(x, (self.before, self.after) * 2))
 
 
-class Squeezed(nn.Module):
-    """An inverted residual block; with `squeeze` channels it has a squeeze-and-excitation gate."""
+class InvertedResidual(nn.Module):
+    """An inverted residual block, (N, channels, H, W) -> (N, out, H / stride, W / stride).
+
+    squeeze: channels of a squeeze-and-excitation gate; 0: no gate
+    """
 
     def __init__(
         self, channels: int, width: int, out: int, kernel: int, act: nn.Module, squeeze: int = 0, stride: int = 1
@@ -74,7 +78,7 @@ class Squeezed(nn.Module):
         super().__init__()
         self.act, self.residual = act, channels == out and stride == 1
         self.expand = nn.Conv2d(channels, width, 1)
-        self.spatial = Same(width, width, kernel, stride, groups=width)
+        self.spatial = SameConv2d(width, width, kernel, stride, groups=width)
         self.gate = Gate(width, squeeze) if squeeze else None
         self.project = nn.Conv2d(width, out, 1)
 
@@ -85,7 +89,7 @@ class Squeezed(nn.Module):
 
 
 class Gate(nn.Module):
-    """One factor per channel, computed from the mean over all pixels."""
+    """One factor per channel, (N, C, 1, 1), computed from the mean of (N, C, H, W) over all pixels."""
 
     def __init__(self, width: int, squeeze: int) -> None:
         super().__init__()
@@ -96,18 +100,18 @@ class Gate(nn.Module):
 
 
 class Join(nn.Module):
-    """Coarse features, enlarged and joined with finer ones."""
+    """Coarse features (N, coarse, H, W), enlarged and joined with finer ones (N, fine, 2 H, 2 W)."""
 
     def __init__(self, coarse: int, fine: int) -> None:
         super().__init__()
         self.narrow = nn.Conv2d(coarse, fine, 1)
         self.gate = Gate(fine, fine)
         self.mix = nn.Conv2d(fine, fine, 1)
-        self.spatial = Same(fine, fine, 3, groups=fine)
+        self.spatial = SameConv2d(fine, fine, 3, groups=fine)
 
     def forward(self, coarse: torch.Tensor, fine: torch.Tensor) -> torch.Tensor:
-        grown = self.narrow(F.interpolate(coarse, scale_factor=2, mode="bilinear"))
-        x = F.relu(self.mix(fine * self.gate(fine + grown) + grown))
+        enlarged = self.narrow(F.interpolate(coarse, scale_factor=2, mode="bilinear"))
+        x = F.relu(self.mix(fine * self.gate(fine + enlarged) + enlarged))
         return x + F.relu(self.spatial(x))
 
 

@@ -12,38 +12,42 @@ import numpy as np
 from vera.core.errors import InputError
 
 MAX_BYTES = 16 * 2**20  # largest size of a profile in bytes; larger ones are refused
-MAX_TAGS = 256
-MAX_CURVE = 65536  # entries of a sampled curve
+MAX_TAGS = 256  # of a profile; one with more is refused as damaged
+MAX_CURVE = 65536  # entries of a sampled curve; a longer one is refused as damaged
 SAMPLES = 4096  # samples of a curve in `Profile`; raising it follows steep curves more closely
 _HEADER, _TAG = 128, 12  # bytes
 _D50 = np.array([0.9642, 1.0, 0.8249])  # white of the profile connection space
 _PARAMETERS = (1, 3, 4, 5, 7)  # number of parameters of a parametric curve, by its type
 
 
-_VERSION = 0x04300000  # 4.3, in which a curve is an exponent of 16 bits behind the point
+_VERSION = 0x04300000  # 4.3, in which a curve may be one exponent with 16 fractional bits
 
 
 def write_profile(rgb_to_xyz: np.ndarray, exponent: float) -> bytes:
     """A profile with these primaries and one curve. rgb_to_xyz: (3, 3), linear light to XYZ relative to D50;
     exponent: from codes to light."""
 
-    def numbers(kind: bytes, *values: float) -> bytes:
+    def numbers_tag(kind: bytes, *values: float) -> bytes:
         return kind + bytes(4) + struct.pack(f">{len(values)}i", *(round(value * 65536) for value in values))
 
-    def text(words: str) -> bytes:
+    def text_tag(words: str) -> bytes:
         data = words.encode("utf-16-be")
         return b"mluc" + struct.pack(">IIIHHII", 0, 1, 12, 0x656E, 0x5553, len(data), 28) + data
 
     curve = b"para" + struct.pack(">IHHi", 0, 0, 0, round(exponent * 65536))
-    tags = {b"desc": text("the plate's primaries and curve"), b"cprt": text("CC0"), b"wtpt": numbers(b"XYZ ", *_D50)}
-    tags |= {name + b"XYZ": numbers(b"XYZ ", *column) for name, column in zip((b"r", b"g", b"b"), rgb_to_xyz.T)}
+    tags = {
+        b"desc": text_tag("the plate's primaries and curve"),
+        b"cprt": text_tag("CC0"),
+        b"wtpt": numbers_tag(b"XYZ ", *_D50),
+    }
+    tags |= {name + b"XYZ": numbers_tag(b"XYZ ", *column) for name, column in zip((b"r", b"g", b"b"), rgb_to_xyz.T)}
     tags |= {name: curve for name in (b"rTRC", b"gTRC", b"bTRC")}
-    at = _HEADER + 4 + _TAG * len(tags)
+    start = _HEADER + 4 + _TAG * len(tags)
     index, data = struct.pack(">I", len(tags)), b""
     for name, tag in tags.items():
-        index += struct.pack(">4sII", name, at + len(data), len(tag))
+        index += struct.pack(">4sII", name, start + len(data), len(tag))
         data += tag + bytes(-len(tag) % 4)
-    head = struct.pack(">I4xI4s4s4s", at + len(data), _VERSION, b"mntr", b"RGB ", b"XYZ ")
+    head = struct.pack(">I4xI4s4s4s", start + len(data), _VERSION, b"mntr", b"RGB ", b"XYZ ")
     date = struct.pack(">6H", 2026, 1, 1, 0, 0, 0)  # one date, so that a job's files are the same on every run
     head += date + b"acsp" + bytes(28) + struct.pack(">3i", *(round(value * 65536) for value in _D50))
     return head.ljust(_HEADER, b"\0") + index + data
@@ -70,34 +74,36 @@ def read_profile(data: bytes) -> Profile:
         raise ProfileError("it is damaged")
     tags, space, connection = _tags(data), data[16:20], data[20:24]
     if space not in (b"RGB ", b"GRAY"):
-        raise ProfileError(f"it is of {_word(space)}, not of RGB")
+        raise ProfileError(f"it is of {_name_of(space)}, not of RGB")
     if space == b"GRAY":
-        curve = _curve(_wanted(tags, b"kTRC"))
+        curve = _curve(_required(tags, b"kTRC"))
         return Profile(_REC709, np.stack([curve] * 3, -1))
     if b"A2B0" in tags or connection != b"XYZ ":
         raise ProfileError("it holds tables, not primaries and curves")
-    columns = [_xyz(_wanted(tags, name)) for name in (b"rXYZ", b"gXYZ", b"bXYZ")]
-    curves = [_curve(_wanted(tags, name)) for name in (b"rTRC", b"gTRC", b"bTRC")]
+    columns = [_xyz(_required(tags, name)) for name in (b"rXYZ", b"gXYZ", b"bXYZ")]
+    curves = [_curve(_required(tags, name)) for name in (b"rTRC", b"gTRC", b"bTRC")]
     matrix = np.stack(columns, -1)
     if abs(np.linalg.det(matrix)) < 1e-4 or np.abs(matrix.sum(1) - _D50).max() > 0.05:
-        raise ProfileError("its primaries add up to no white")
+        raise ProfileError("its primaries do not add up to white")
     return Profile(matrix, np.stack(curves, -1))
 
 
 def _tags(data: bytes) -> dict[bytes, bytes]:
+    """The tags' data by name. Raises ProfileError."""
     (count,) = struct.unpack_from(">I", data, _HEADER)
     if count > MAX_TAGS or _HEADER + 4 + _TAG * count > len(data):
         raise ProfileError("it is damaged")
-    found = {}
+    tags = {}
     for index in range(count):
         name, start, size = struct.unpack_from(">4sII", data, _HEADER + 4 + _TAG * index)
         if start + size > len(data):
             raise ProfileError("it is damaged")
-        found[name] = data[start : start + size]
-    return found
+        tags[name] = data[start : start + size]
+    return tags
 
 
-def _wanted(tags: dict[bytes, bytes], name: bytes) -> bytes:
+def _required(tags: dict[bytes, bytes], name: bytes) -> bytes:
+    """A tag's data. Raises ProfileError if the profile lacks it."""
     if name not in tags:
         raise ProfileError(f"it lacks {name.decode()}")
     return tags[name]
@@ -114,13 +120,14 @@ def _curve(tag: bytes) -> np.ndarray:
     codes = np.linspace(0, 1, SAMPLES)
     if len(tag) < 12 or tag[:4] not in (b"curv", b"para"):
         raise ProfileError("it is damaged")
-    light = _sampled(tag, codes) if tag[:4] == b"curv" else _parametric(tag, codes)
+    light = _table_curve(tag, codes) if tag[:4] == b"curv" else _parametric(tag, codes)
     if not np.isfinite(light).all() or (np.diff(light) < 0).any() or light[-1] - light[0] < 0.5:
         raise ProfileError("its curves do not rise from dark to light")
     return light
 
 
-def _sampled(tag: bytes, codes: np.ndarray) -> np.ndarray:
+def _table_curve(tag: bytes, codes: np.ndarray) -> np.ndarray:
+    """Light of the codes by a curve of type `curv`: a table, one exponent, or the identity."""
     (count,) = struct.unpack_from(">I", tag, 8)
     if count > MAX_CURVE or len(tag) < 12 + 2 * count:
         raise ProfileError("it is damaged")
@@ -133,12 +140,12 @@ def _sampled(tag: bytes, codes: np.ndarray) -> np.ndarray:
 
 
 def _parametric(tag: bytes, codes: np.ndarray) -> np.ndarray:
-    """Types 0 to 4 of ICC.1:2022, table 68."""
+    """Light of the codes by a curve of type `para`: types 0 to 4 of ICC.1:2022, table 68."""
     (kind,) = struct.unpack_from(">H", tag, 8)
     if kind >= len(_PARAMETERS) or len(tag) < 12 + 4 * _PARAMETERS[kind]:
         raise ProfileError("it is damaged")
-    given = [value / 65536 for value in struct.unpack_from(f">{_PARAMETERS[kind]}i", tag, 12)]
-    g, a, b, c, d, e, f = given + [0.0] * (7 - len(given))
+    numbers = [value / 65536 for value in struct.unpack_from(f">{_PARAMETERS[kind]}i", tag, 12)]
+    g, a, b, c, d, e, f = numbers + [0.0] * (7 - len(numbers))
     with np.errstate(all="ignore"):
         if kind == 0:
             return codes**g
@@ -150,7 +157,8 @@ def _parametric(tag: bytes, codes: np.ndarray) -> np.ndarray:
         return np.where(codes >= d, power, c * codes + f)
 
 
-def _word(signature: bytes) -> str:
+def _name_of(signature: bytes) -> str:
+    """A colour space's four-letter signature, for a message."""
     text = signature.decode("ascii", "replace").strip()
     return text if text.isprintable() else "another space"
 

@@ -12,9 +12,11 @@ DEFAULT = "generate"
 
 @dataclass(frozen=True)
 class BackendRow:
-    """module: import name of a module with a `BACKEND` that implements `Backend` (core/backends/base.py)
-    path: kind of the path after the prefix in the model's name; None if no path stands there
-    words: a job of it in messages, such as "a lift"
+    """How messages and the loader know a backend.
+
+    module: import name of a module with a `BACKEND` that implements `Backend` (core/backends/base.py)
+    path: kind of the path after the prefix in the model's name; None if there is no path
+    words: name of such a job in messages, such as "a lift"
     """
 
     module: str

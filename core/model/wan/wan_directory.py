@@ -74,9 +74,9 @@ def load_directory(root: Path, name: str, options: LoadOptions) -> Model:
     """Load a Vera directory onto a device. Raises InputError before any weight is read."""
     parts = read_parts(root)
     tokenizer = load_tokenizer(root / "tokenizer")
-    waiting = OFFLOADED_PARTS[options.offload]
+    in_host_memory = OFFLOADED_PARTS[options.offload]
     files = {
-        part: TensorFiles(root / part, "cpu" if part in waiting else options.device)
+        part: TensorFiles(root / part, "cpu" if part in in_host_memory else options.device)
         for part in PARTS
         if part != "tokenizer"
     }
@@ -91,8 +91,8 @@ def load_directory(root: Path, name: str, options: LoadOptions) -> Model:
     with torch.device("meta"):
         transformer = Transformer(parts.config)
     dtype = options.dtype if options.weights == "auto" else torch.bfloat16
-    changed = loras.changed if options.loras else None
-    load_weights(transformer, files["transformer"], dtype, kept_in_float32, changed, quantise_linear)
+    change = loras.changed if options.loras else None
+    load_weights(transformer, files["transformer"], dtype, kept_in_float32, change, quantise_linear)
     load_weights(parts.vae, files["vae"], torch.float32)
     load_weights(parts.encoder, files["text_encoder"], dtype)
     parts.encoder.tie_weights()
@@ -134,6 +134,6 @@ def load_tokenizer(folder: Path) -> Any:
 def tie_embedding(files: TensorFiles) -> None:
     """Give UMT5's input embedding both of its names: files store it under either."""
     pair = ("shared.weight", "encoder.embed_tokens.weight")
-    for here, there in (pair, pair[::-1]):
-        if here in files.shapes and there not in files.shapes:
-            files.alias(there, here)
+    for name, other in (pair, pair[::-1]):
+        if name in files.shapes and other not in files.shapes:
+            files.alias(other, name)
