@@ -118,7 +118,7 @@ REFUSED = {
     ),
     "one primary thrice": (
         profiles.profile(profiles.SRGB, profiles.gamma(2.2), gXYZ=profiles.xyz_tag((0.3, 0.3, 0.3))),
-        "add up to no white",
+        "do not add up to white",
     ),
 }
 
