@@ -15,16 +15,16 @@ from .host_rules import RefusedError
 
 _NUMBERED = re.compile(r"(.*?)(\d+)(\.[^.]+)")
 _ORIENTATION = 0x0112  # the tag of EXIF and TIFF
-_PATTERN_SIGNS = "#@%"  # the core would read them as a frame pattern
+_PATTERN_SIGNS = "#@%"  # characters that the core would read as a frame pattern
 
 
 @dataclass
 class Shown:
-    """The media frames that a stretch of the timeline shows.
+    """The media frames that a range of timeline frames shows.
 
     plate: a file or a padded pattern, as the core names it
     first: timeline frame of numbers[0]
-    numbers: number of the plate's frame at each timeline frame; it contains speed, direction and held frames
+    numbers: for each timeline frame the number of the plate's frame; so speed, direction and held frames are included
     color_space: of the plate; None lets the core choose
     """
 
@@ -42,7 +42,7 @@ class Shown:
 
 
 def check_files(strip: bpy.types.Strip, frames: range) -> None:
-    """Raise RefusedError for missing media; Blender would show nothing and say nothing."""
+    """Raise RefusedError for missing media, for which Blender would show nothing, without a message."""
     if strip.type == "MOVIE":
         missing = [path for path in [bpy.path.abspath(strip.filepath)] if not os.path.isfile(path)]
     elif strip.type == "IMAGE":
@@ -107,10 +107,10 @@ def orientation(path: str) -> int:
     with open(path, "rb") as file:
         head = file.read(1 << 16)
         if head[:4] in (b"SDPX", b"XPDS"):
-            turned = int.from_bytes(head[768:770], "big" if head[:1] == b"S" else "little")
-            return 1 + turned if turned < 8 else 1  # all bits set: the file states none
-        marks = [head.find(mark) + len(mark) for mark in (b"Exif\0\0", b"eXIf") if mark in head]
-        start = 0 if head[:4] in (b"II*\0", b"MM\0*") else next(iter(marks), -1)
+            value = int.from_bytes(head[768:770], "big" if head[:1] == b"S" else "little")
+            return 1 + value if value < 8 else 1  # all bits set: the file states none
+        starts = [head.find(mark) + len(mark) for mark in (b"Exif\0\0", b"eXIf") if mark in head]
+        start = 0 if head[:4] in (b"II*\0", b"MM\0*") else next(iter(starts), -1)
         if start < 0:
             return 1
         order: Any = "little" if head[start : start + 2] == b"II" else "big"
@@ -130,7 +130,7 @@ def why_no_sequence(strip: bpy.types.Strip, frames: range) -> str | None:
     if os.path.isfile(first) and orientation(first) not in (0, 1):
         return "the files' Orientation, which Blender ignores"
     if len(strip.elements) == 1 and len(frames) > 1:
-        return "a still held"
+        return "a still that is held for several frames"
     if len(strip.elements) == 1:
         name = strip.elements[0].filename
         return "the file's name" if any(sign in name for sign in _PATTERN_SIGNS) else None
@@ -150,9 +150,8 @@ def why_no_sequence(strip: bpy.types.Strip, frames: range) -> str | None:
 
 def _pattern(strip: bpy.types.Strip) -> str | None:
     """ "shot.####.exr" if every file of the strip fits it, else None."""
-    found = [_NUMBERED.fullmatch(e.filename) for e in strip.elements]
-    matches = [match for match in found if match]
-    if len(matches) < len(found) or any(sign in matches[0][0] for sign in _PATTERN_SIGNS):
+    matches = [match for e in strip.elements if (match := _NUMBERED.fullmatch(e.filename))]
+    if len(matches) < len(strip.elements) or any(sign in matches[0][0] for sign in _PATTERN_SIGNS):
         return None
     if len({(m[1], m[3]) for m in matches}) > 1:
         return None

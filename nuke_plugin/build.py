@@ -31,5 +31,5 @@ def build(dist: str | Path) -> tuple[Path, Path]:
 
 
 if __name__ == "__main__":
-    made, archive = build(sys.argv[1] if len(sys.argv) > 1 else HERE.parent / "dist")
-    print(f"{archive}\nor, without unpacking: add {made} to NUKE_PATH")
+    folder, archive = build(sys.argv[1] if len(sys.argv) > 1 else HERE.parent / "dist")
+    print(f"{archive}\nor, without unpacking: add {folder} to NUKE_PATH")

@@ -51,6 +51,7 @@ class Classifier(nn.Module):
 
 
 def load_classifier() -> Classifier:
+    """The trained classifier, on the CPU in fp32."""
     classifier = Classifier()
     classifier.load_state_dict({k: v.float() for k, v in load_file(WEIGHTS).items()})
     return classifier.eval().requires_grad_(False)
@@ -58,21 +59,23 @@ def load_classifier() -> Classifier:
 
 def pictures(color: torch.Tensor, alpha: torch.Tensor) -> torch.Tensor:
     """Cut out the object of each layer: (N, 3, H, W) and (N, 1, H, W) -> (N, 4, SIZE, SIZE); grey where alpha is 0."""
-    cut = []
+    cuts = []
     for c, a in zip(color, alpha):
         rows, cols = ((a[0] > OBJECT_ALPHA).any(d).nonzero().flatten() for d in (1, 0))
         if len(rows) == 0:
-            cut.append(torch.tensor([0.5, 0.5, 0.5, 0.0])[:, None, None].expand(4, SIZE, SIZE))
+            cuts.append(torch.tensor([0.5, 0.5, 0.5, 0.0])[:, None, None].expand(4, SIZE, SIZE))
             continue
         y, x = (float(r[0] + r[-1] + 1) / 2 for r in (rows, cols))
         side = max(MIN_CUT, CUT_MARGIN * max(len(range(rows[0], rows[-1] + 1)), len(range(cols[0], cols[-1] + 1))))
         height, width = a.shape[-2:]
-        at = (torch.arange(SIZE) + 0.5) / SIZE - 0.5
-        gy, gx = torch.meshgrid((y + side * at) * 2 / height - 1, (x + side * at) * 2 / width - 1, indexing="ij")
+        offset = (torch.arange(SIZE) + 0.5) / SIZE - 0.5
+        gy, gx = torch.meshgrid(
+            (y + side * offset) * 2 / height - 1, (x + side * offset) * 2 / width - 1, indexing="ij"
+        )
         layer = torch.cat([c * a + 0.5 * (1 - a) - 0.5, a])[None]
-        seen = F.grid_sample(layer, torch.stack([gx, gy], -1)[None], align_corners=False)[0]
-        cut.append(seen + torch.tensor([0.5, 0.5, 0.5, 0.0])[:, None, None])
-    return torch.stack(cut)
+        cut = F.grid_sample(layer, torch.stack([gx, gy], -1)[None], align_corners=False)[0]
+        cuts.append(cut + torch.tensor([0.5, 0.5, 0.5, 0.0])[:, None, None])
+    return torch.stack(cuts)
 
 
 @torch.inference_mode()
@@ -138,8 +141,8 @@ def train(count: int, epochs: int, codec: Codec, say: Callable[[str], object]) -
     steps, batch = epochs * count // 64, 64
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, steps)
     for step in range(steps):
-        chosen = torch.randint(count, (batch,))
-        loss = F.cross_entropy(classifier(_varied(inputs[chosen])), kinds[chosen], label_smoothing=0.05)
+        indices = torch.randint(count, (batch,))
+        loss = F.cross_entropy(classifier(_augmented(inputs[indices])), kinds[indices], label_smoothing=0.05)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -149,7 +152,7 @@ def train(count: int, epochs: int, codec: Codec, say: Callable[[str], object]) -
     return classifier.eval().requires_grad_(False)
 
 
-def _varied(batch: torch.Tensor) -> torch.Tensor:
+def _augmented(batch: torch.Tensor) -> torch.Tensor:
     """Augment a batch: mirror, shift, rotate and scale slightly, permute and scale colours, add noise."""
     count = len(batch)
     angle, scale = 0.15 * torch.randn(count), 1 + 0.12 * torch.randn(count)
@@ -166,15 +169,15 @@ def _varied(batch: torch.Tensor) -> torch.Tensor:
 
 def accuracy(classifier: Classifier, count: int, codec: Codec, noise: float | None = None) -> float:
     """Share of held-out clips whose object is recognised; noise: passed through the codec with this noise, or None."""
-    right = 0
+    correct = 0
     for seed in range(HELD_OUT_SEED, HELD_OUT_SEED + count):
         labels = draw_object(random.Random(seed)) | {"depth": None}
         clip = make_clip(seed, *FRAME, [0, 6, 12], labels, held_out=True)
         color, alpha = clip.edit, clip.alpha
         if noise is not None:
             color, alpha = through_codec(codec, color, alpha, noise, torch.Generator().manual_seed(seed))
-        right += kind_of(classifier, color.transpose(0, 1), alpha[:, 0]) == labels["object"]
-    return right / count
+        correct += kind_of(classifier, color.transpose(0, 1), alpha[:, 0]) == labels["object"]
+    return correct / count
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -192,8 +195,8 @@ def main(argv: list[str] | None = None) -> int:
     classifier = train(args.count, args.epochs, codec, lambda text: print(text, flush=True))
     save_file({k: v.half().contiguous() for k, v in classifier.state_dict().items()}, args.out)
     for name, level in (("as generated", None), ("through the codec", 0.0), ("through the codec with noise 0.3", 0.3)):
-        right = accuracy(classifier, args.held_out, codec, level)
-        print(f"{args.held_out} held-out layers {name}: {right:.1%} recognised")
+        share = accuracy(classifier, args.held_out, codec, level)
+        print(f"{args.held_out} held-out layers {name}: {share:.1%} recognised")
     return 0
 
 
