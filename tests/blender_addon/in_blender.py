@@ -493,7 +493,7 @@ def case_refusals():
     odd.elements.append("p.1003.png")
     assert why(odd, range(1, 3)) == "", "the file between is there"
     still = strips(scene).new_image("still", told["plate"].replace("####", "1001"), 8, 1)
-    assert why(still, range(1, 5)) == "a still held"
+    assert why(still, range(1, 5)) == "a still that is held for several frames"
     strips(scene).new_effect("faster", "SPEED", 9, 1, **end_or_length(4, 3), **input_of(plate))
     assert why(plate) == "a speed effect"
     assert part("stage").strips_of_picture(plate, scene)[0] == "plate" and "faster" in part("stage").strips_of_picture(

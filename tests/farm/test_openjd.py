@@ -142,7 +142,7 @@ def test_a_list_is_one_task_per_shot_with_mapped_paths(tmp_path, stand_in):
         (["plate=p", "out=o", "prompt=x", "device=tpu"], "choose auto, cpu or cuda"),
         (["plate=p", "out=o", "prompt=x", "colour=red"], "unknown 'colour'"),
         (["plate=p\0", "out=o", "prompt=x"], "contains a NUL"),
-        (["plate=p", "out=o", "prompt=\ud800"], "no text"),
+        (["plate=p", "out=o", "prompt=\ud800"], "not Unicode"),
         (["shots={t}/shots.json", "shot=2"], "no shot 2; it holds 1 to 1"),
         (["shots={t}/shots.json", "shot=1"], "shot 1: plate is missing"),
         (["shots={t}/shots.json", "shot=1", "prompt=x"], "prompt given"),
