@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class MadeVideo:
+class VaceVideo:
     """VACE's video of `count` frames in the job's folder."""
 
     vace: "Vace"
@@ -88,7 +88,7 @@ class VaceBackend:
             guidance=vace.guidance,
             model_name=recipe.model,
             indices=list(range(len(plate.frames))),
-            edited=MadeVideo(vace, base.delivery.job_dir, len(plate.frames)),
+            edited=VaceVideo(vace, base.delivery.job_dir, len(plate.frames)),
             vace=vace,
         )
 

@@ -79,7 +79,7 @@ def main(argv: list[str] | None = None) -> int:
         args = parser().parse_args(argv)
         stopping = stop_request()
 
-        # Only now, so that --help and wrong arguments answer at once.
+        # Imported late, so that --help and wrong arguments are answered at once.
         from vera.core.comparing.benchmark import Measures, compare, named_lpips
         from vera.core.comparing.benchmark_rows import read_rows
         from vera.core.comparing.methods import Folder, Renderer, caching_loader, named

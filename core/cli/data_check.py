@@ -36,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a broken row may hold what no terminal can show
-    # Only now, so that --help and wrong arguments answer at once.
+    # Imported late, so that --help and wrong arguments are answered at once.
     from vera.core.data.datasets.layered import check_rows, read_rows
 
     rows, broken = read_rows(args.dataset)

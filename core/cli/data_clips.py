@@ -20,7 +20,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if args.out.exists():
         raise InputError(f"--out {args.out}: already exists; give a new folder")
-    # Only now, so that --help and wrong arguments answer at once.
+    # Imported late, so that --help and wrong arguments are answered at once.
     from vera.core.data.datasets.clip_files import write_clip
     from vera.core.data.datasets.layered import BrokenRowError, read_rows
 

@@ -32,30 +32,30 @@ def number(kind: type, least: float, most: float) -> Callable[[str], float]:
 
 def parser() -> Parser:
     """Of `vera evaluate`."""
-    made = Parser(prog="vera evaluate", description=DESCRIPTION)
-    made.add_argument("--model", default="mini", help="mini, or a model's folder")
-    made.add_argument("--count", type=number(int, 1, MAX_COUNT), default=256, help="held-out prompts (default 256)")
-    made.add_argument("--steps", type=number(int, 1, 1000), help="(default: the model's own)")
-    made.add_argument("--guidance", type=number(float, 0, 100), help="(default: the model's own)")
-    made.add_argument(
+    result = Parser(prog="vera evaluate", description=DESCRIPTION)
+    result.add_argument("--model", default="mini", help="mini, or a model's folder")
+    result.add_argument("--count", type=number(int, 1, MAX_COUNT), default=256, help="held-out prompts (default 256)")
+    result.add_argument("--steps", type=number(int, 1, 1000), help="(default: the model's own)")
+    result.add_argument("--guidance", type=number(float, 0, 100), help="(default: the model's own)")
+    result.add_argument(
         "--truth", action="store_true", help="evaluate the true layers after the model's codec instead of the model"
     )
-    made.add_argument("--json", type=Path, metavar="FILE", help="write all figures to this file")
-    made.add_argument(
+    result.add_argument("--json", type=Path, metavar="FILE", help="write all figures to this file")
+    result.add_argument(
         "--first",
         type=number(int, 0, 2**31),
         default=5_000_000,
         metavar="SEED",
         help="seed of the first held-out clip (default 5000000)",
     )
-    made.add_argument(
+    result.add_argument(
         "--keep",
         type=Path,
         metavar="FOLDER",
         help="store each clip's figures in this folder, so that the same command resumes",
     )
-    made.add_argument("--progress", choices=KINDS, default="bar")
-    return made
+    result.add_argument("--progress", choices=KINDS, default="bar")
+    return result
 
 
 @command
@@ -64,7 +64,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
     if args.json is not None and not args.json.resolve().parent.is_dir():
         raise InputError(f"--json {args.json}: there is no such folder")
-    # Only now, so that --help and wrong arguments answer at once.
+    # Imported late, so that --help and wrong arguments are answered at once.
     from vera.core.evaluation.held_out import evaluate
 
     return evaluate(args)

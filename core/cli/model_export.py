@@ -10,21 +10,21 @@ from vera.core.errors import InputError
 
 def parser() -> Parser:
     """The argument parser of `vera model export`."""
-    made = Parser(
+    result = Parser(
         prog="vera model export", description="Make a model of the current state of a run of mini's training."
     )
-    made.add_argument("run", type=Path, help="the run's folder, as given to vera train --out")
-    made.add_argument("--to", type=Path, required=True, metavar="DIR", help="the folder to create; it must not exist")
-    made.add_argument(
+    result.add_argument("run", type=Path, help="the run's folder, as given to vera train --out")
+    result.add_argument("--to", type=Path, required=True, metavar="DIR", help="the folder to create; it must not exist")
+    result.add_argument(
         "--codec", type=Path, metavar="DIR", help="a run of the codec, or an edition (default: the run's own)"
     )
-    made.add_argument(
+    result.add_argument(
         "--edition",
         type=Path,
         metavar="DIR",
         help="of a run of objects or scenes: the edition they are for (default: mini)",
     )
-    return made
+    return result
 
 
 @command
@@ -33,7 +33,8 @@ def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
     if not args.run.is_dir():
         raise InputError(f"{args.run}: no such folder; name a run's, such as runs/mini")
-    from vera.core.training.mini.export import export  # only now, so that --help and wrong arguments answer at once
+    # Imported late, so that --help and wrong arguments are answered at once.
+    from vera.core.training.mini.export import export
 
     step = export(args.run, args.to, args.codec, args.edition)
     print(f"{args.to}: step {step:,} of {args.run}; vera render --model {args.to} uses it")

@@ -29,7 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
     if not 0.00001 <= options.max_shard_size <= 1000:
         raise InputError(f"--max-shard-size {options.max_shard_size:g}: is not a number of gigabytes above 0")
     loras = [parse_lora(text) for text in options.lora]
-    import torch  # only now, so that --help and wrong arguments answer at once
+    import torch  # imported late, so that --help and wrong arguments are answered at once
 
     from vera.core.model.wan.checkpoint import BranchOptions, branch_wan
 

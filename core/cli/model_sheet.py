@@ -19,7 +19,7 @@ def main(argv: list[str] | None = None) -> int:
     refuse_unwritable_png(args.picture)
     if args.steps is not None and not 1 <= args.steps <= 1000:
         raise InputError(f"--steps {args.steps}: is not from 1 to 1000")
-    # Only now, so that --help and wrong arguments answer at once.
+    # Imported late, so that --help and wrong arguments are answered at once.
     from vera.core.evaluation.edition_sheet import draw_sheet
     from vera.core.model.load import load_model
 

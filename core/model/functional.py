@@ -10,8 +10,8 @@ Layer = TypeVar("Layer", bound=nn.Module)
 
 def mean_of_words(text: Tensor) -> Tensor:
     """Mean of text states (B, N, D) over the positions that are not all zeros, (B, D); zeros if there are none."""
-    there = (text != 0).any(-1, keepdim=True)
-    return text.sum(1) / there.sum(1).clamp_min(1)
+    is_word = (text != 0).any(-1, keepdim=True)
+    return text.sum(1) / is_word.sum(1).clamp_min(1)
 
 
 def zero_init(module: Layer) -> Layer:

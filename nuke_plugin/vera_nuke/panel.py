@@ -45,9 +45,9 @@ class Panel(nukescripts.PythonPanel):
                 raise RefusedError(f"paths: '{line}' is not a pair; write here = there")
             pairs.append((here, there))
         return settings.Settings(
-            _one(self.python),
-            _one(self.root),
-            _one(self.cache) or settings.load().cache,
+            _text_of(self.python),
+            _text_of(self.root),
+            _text_of(self.cache) or settings.load().cache,
             tuple(_lines(self.folders.value())),
             tuple(pairs),
         )
@@ -71,7 +71,7 @@ def _allow(values: settings.Settings) -> None:
         on_main(complain, f"Vera settings: {error}")
 
 
-def _one(knob: nuke.Knob) -> str:
+def _text_of(knob: nuke.Knob) -> str:
     return str(knob.value() or "").strip()
 
 
