@@ -244,7 +244,7 @@ def test_a_wrong_call_is_one_line_and_writes_nothing(call, tmp_path, monkeypatch
     "minutes, signalled, code, said",
     [
         (None, None, 0, ""),
-        (1e-9, None, 0, "stopped after 1e-09 minutes, as asked"),  # as asked: done
+        (1e-9, None, 0, "stopped after 1e-09 minutes, as requested"),
         (None, signal.SIGINT, 3, "stopping after this step"),
         (None, signal.SIGTERM, 3, "stopping after this step"),
         (1e-9, signal.SIGTERM, 3, "stopping after this step"),

@@ -49,17 +49,18 @@ def shot(tmp_path_factory):
 
 
 def render(shot, out, *more):
-    given = [
-        "--plate",
-        f"{shot}/plate.####.png",
-        "--mask",
-        f"{shot}/mask.png",
-        "--model",
-        f"{shot}/vera",
-        "--device",
-        "cpu",
-    ]
-    code = main([*given, "--prompt", "add a boat", "--keep", "--progress", "none", "--out", f"{shot}/{out}", *more])
+    """(exit code, layers or None) of the command with further options, which replace these."""
+    options = {
+        "--plate": f"{shot}/plate.####.png",
+        "--mask": f"{shot}/mask.png",
+        "--model": f"{shot}/vera",
+        "--device": "cpu",
+        "--prompt": "add a boat",
+        "--progress": "none",
+        "--out": f"{shot}/{out}",
+    }
+    base = [part for name, value in options.items() if name not in more for part in (name, value)]
+    code = main([*base, "--keep", *more])
     [file] = (shot / out).glob("kept/layers.*.safetensors") if code == 0 else [None]
     return code, file and StateFile(file).read(0, 4)
 
