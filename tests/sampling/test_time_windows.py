@@ -41,6 +41,23 @@ def test_weights_change_linearly_across_an_overlap():
     assert torch.equal(first.weights[:9], torch.ones(9))
 
 
+def test_weights_of_a_window_that_was_moved_into_the_shot_are_level_beyond_the_third():
+    first, second = windows(18, 13, 0)
+    assert second.start == 5  # they share 8 frames, not 4
+    rising = torch.tensor([1, 2, 3, 4, 5, 5, 5, 5])
+    torch.testing.assert_close(second.weights[:8], rising / (rising + rising.flip(0)))
+    torch.testing.assert_close(first.weights[5:], second.weights[:8].flip(0))
+
+
+def test_windows_of_a_step_are_shifted_by_its_part_of_the_stride():
+    assert [[w.start for w in windows(43, 16, step)] for step in range(4)] == [
+        [0, 11, 22, 27],
+        [0, 6, 17, 27],
+        [0, 9, 20, 27],
+        [0, 3, 14, 25, 27],
+    ]
+
+
 @pytest.mark.parametrize("size", [13, 21])
 def test_seams_move_between_steps_and_repeat_after_four(size):
     places = [[w.start for w in windows(100, size, step)][1:-1] for step in range(8)]
