@@ -225,6 +225,8 @@ def test_a_container_that_says_no_size_is_believed(tmp_path):
         ("00:00:59:29", Fraction(30000, 1001), 1, "00:01:00:00"),
         ("00:00:59;29", Fraction(30000, 1001), 1, "00:01:00:02"),
         ("00:00:59.29", Fraction(30000, 1001), 1, "00:01:00:02"),  # a point means drop-frame, too
+        ("00:04:59;29", Fraction(30000, 1001), 0, "00:04:59:29"),
+        ("00:08:59;29", Fraction(30000, 1001), 1, "00:09:00:02"),
         ("00:09:59;29", Fraction(30000, 1001), 1, "00:10:00:00"),
         ("10:11:12:13", Fraction(25), 0, "10:11:12:13"),
         # above 30 frames a second the field counts pairs (SMPTE 12M-1); "+" marks the second frame of a pair
