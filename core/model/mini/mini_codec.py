@@ -8,7 +8,8 @@ neighbouring cells and the latent frame before, which removes seams between cell
 which suits a CPU.
 
 Channels are ordered by importance, and may be nested: `extended` appends channels to a codec and leaves its own, the
-coarse ones, as they are. Latents whose fine channels are 0 decode like those of a smaller codec.
+coarse ones, as they are. Latents whose fine channels are 0 decode like those of the smaller codec. The network sees
+coarse channels only. Where fine ones are there, it adds only what no channel can hold.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -22,12 +23,13 @@ from vera.core.model.codec import TIME_STRIDE as TIME
 from vera.core.model.codec import Codec, LatentClip, hold_last, pad_frames
 
 CELL = 3 * TIME * SPACE * SPACE
+LEAST_FINE = 1e-3  # largest fine latent of a latent frame that counts as none; raising it takes weak ones for rounding
 
 
 class MiniCodec(nn.Module, Codec):
     """mini's codec. `fit` fits the encoder; core/training/mini/codec_training.py trains `refiner`.
 
-    coarse: leading channels, all that the refiner sees of the latent frame before; None: all channels.
+    coarse: leading channels, all that the refiner sees; None: all channels.
     """
 
     remembers = False
@@ -39,7 +41,7 @@ class MiniCodec(nn.Module, Codec):
         self.encoder = nn.Conv2d(CELL, channels, 1)
         self.inverse = nn.Conv2d(channels, CELL, 1)
         self.refiner = nn.Sequential(
-            nn.Conv2d(self.coarse + channels, width, 3, padding=1),
+            nn.Conv2d(2 * self.coarse, width, 3, padding=1),
             *(Mix(width) for _ in range(blocks)),
             nn.Conv2d(width, CELL, 1),
         )
@@ -67,7 +69,7 @@ class MiniCodec(nn.Module, Codec):
     @torch.no_grad()
     def extended(self, channels: int, square: Tensor) -> "MiniCodec":
         """A codec of `channels` whose first ones are this codec's, bit for bit; the others are the principal components
-        of what this codec loses, half whitened in the same unit. Its refiner ignores them until it is trained.
+        of what this codec loses, half whitened in the same unit.
 
         square: (CELL, CELL) mean products of folded cells in [-1, 1], less the bias of `inverse`.
         """
@@ -87,10 +89,7 @@ class MiniCodec(nn.Module, Codec):
         columns = (directions * root * unit).float()[:, :, None, None]
         new.inverse.weight.copy_(torch.cat([self.inverse.weight, columns], dim=1))
         _bias(new.inverse).copy_(_bias(self.inverse))
-        state = self.refiner.state_dict()
-        first = torch.zeros_like(new.refiner[0].weight)
-        first[:, : self.coarse + kept] = state["0.weight"]
-        new.refiner.load_state_dict(state | {"0.weight": first})
+        new.refiner.load_state_dict(self.refiner.state_dict())
         return new
 
     def encode(self, video: Tensor) -> Tensor:
@@ -109,7 +108,13 @@ class MiniCodec(nn.Module, Codec):
 
     def decode_cells(self, before: Tensor, now: Tensor) -> Tensor:
         """Folded cells (N, CELL, h, w) of latents `now` (N, C, h, w); `before` are those of the latent frame before."""
-        return self.inverse(now) + self.refiner(torch.cat([before[:, : self.coarse], now], dim=1))
+        coarse = self.coarse
+        added = self.refiner(torch.cat([before[:, :coarse], now[:, :coarse]], dim=1))
+        if coarse < self.channels:
+            there = now[:, coarse:].abs().amax((1, 2, 3), keepdim=True) > LEAST_FINE
+            held = F.conv2d(F.conv2d(added, self.encoder.weight), self.inverse.weight)
+            added = added - there * held
+        return self.inverse(now) + added
 
     def decode_stream(self, latents: LatentClip) -> Iterator[Tensor]:
         """Yield (B, 3, n, H, W) for each latent frame: n is 1 for the first, then 4. Values are not clamped."""
@@ -124,7 +129,7 @@ class MiniCodec(nn.Module, Codec):
 def codec_of_state(state: Mapping[str, Tensor]) -> MiniCodec:
     """The codec whose weights these are. Raises RuntimeError or KeyError if they are none of a codec."""
     channels, seen = state["encoder.weight"].shape[0], state["refiner.0.weight"].shape[1]
-    codec = MiniCodec(channels, coarse=seen - channels)
+    codec = MiniCodec(channels, coarse=seen // 2)
     codec.load_state_dict(state, assign=True)
     return codec.requires_grad_(False)
 

@@ -78,33 +78,19 @@ def extend(codec: MiniCodec, channels: int, seed: int, clips: int = 400) -> Mini
     return codec.extended(channels, square / (weights.sum().double() * clips))
 
 
-def weakened(latents: torch.Tensor, coarse: int, share: float) -> torch.Tensor:
-    """Latents (B, C, t, h, w) whose channels from `coarse` on are weaker in `share` of the videos, as a model draws
-    them: all by one factor from 0 to 1, and 0 from a random channel on."""
-    videos, channels = latents.shape[:2]
-    fine = channels - coarse
-    strength, kept = torch.rand(videos, 1), coarse + fine * torch.rand(videos, 1)
-    index, chosen = torch.arange(channels), torch.rand(videos, 1) < share
-    factor = torch.where(chosen & (index >= coarse), strength * (index < kept), 1.0)
-    return latents * factor[:, :, None, None, None]
-
-
 def groups(video: torch.Tensor) -> torch.Tensor:
     """Repeat the first frame four times: (B, 3, 5, H, W) -> (B, 3, 8, H, W), two groups of four frames."""
     return torch.cat([video[:, :, :1].expand(-1, -1, 4, -1, -1), video[:, :, 1:]], dim=2)
 
 
-def losses(codec: MiniCodec, video: torch.Tensor, noise: float, weak: float = 0.0) -> tuple[torch.Tensor, torch.Tensor]:
+def losses(codec: MiniCodec, video: torch.Tensor, noise: float) -> tuple[torch.Tensor, torch.Tensor]:
     """L1 loss of pixels and of their differences in space and time; video (B, 3, 5, H, W) -> loss, PSNR in dB (B,).
 
-    Noise of up to `noise` is added to the latents, so that the decoder tolerates a sampler's small errors. A channel
-    whose deviation is below 1 gets less, in proportion. weak: share of the videos that are `weakened`.
+    Noise of up to `noise` is added to the latents, so that the decoder tolerates a sampler's small errors.
     """
     held = groups(video)
     latents = codec.encode_groups(held)
-    spread = latents.std((0, 2, 3, 4), keepdim=True).clamp_max(1) if weak else 1.0
-    latents = weakened(latents, codec.coarse, weak)
-    latents = latents + noise * spread * torch.rand(len(video), 1, 1, 1, 1) * torch.randn_like(latents)
+    latents = latents + noise * torch.rand(len(video), 1, 1, 1, 1) * torch.randn_like(latents)
     first, second = latents.unbind(2)
     before = torch.stack([torch.zeros_like(first), first], 1).flatten(0, 1)
     out = unfold(codec.decode_cells(before, torch.stack([first, second], 1).flatten(0, 1)), 2).float()
@@ -153,7 +139,7 @@ def train(config: dict[str, Any], folder: Path, stop: Callable[[], bool], consol
             group["lr"] = trapezoid(step, settings.steps, settings.rate)
         video = next(loader).flatten(0, 1)
         with mixed_precision(torch.device("cpu")):
-            loss, psnr = losses(codec, video, settings.noise, settings.weak)
+            loss, psnr = losses(codec, video, settings.noise)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(codec.refiner.parameters(), 1.0)

@@ -60,7 +60,6 @@ class TransformerSettings:
     rendered: folder of rendered clips.
     processes: CPU processes that share a batch. workers: processes that generate clips. device: None means CUDA if
     available.
-    extension_clips: clips to which added channels are fitted, where `start` has fewer than `codec`.
     text_drop: probability that the instruction is dropped. mask_keep: probability that the mask is shown.
     """
 
@@ -85,7 +84,6 @@ class TransformerSettings:
     last_aim_steps: int = setting(0, 0, 1_000_000)
     blend_clips: int = setting(300, 1, 100_000)
     camera_plates: int = setting(400, 1, 100_000)
-    extension_clips: int = setting(1200, 12, 100_000)
     train: str = setting("transformer", choices=("transformer",))
 
     def __post_init__(self) -> None:
@@ -108,18 +106,16 @@ class TransformerSettings:
 @dataclass(frozen=True)
 class CodecSettings:
     """Settings of mini's own codec. size: side of the square clips in pixels. noise: standard deviation of the noise
-    added to the latents. start: edition whose codec is extended to `channels`, or None. weak: share of videos whose
-    further channels are weakened."""
+    added to the latents. start: edition whose codec is extended to `channels`, or None. steps: 0 leaves the refiner."""
 
     seed: int = setting(least=0, most=2**40)
     size: int = setting(least=16, most=1024)
     batch: int = setting(least=1, most=MAX_BATCH)
-    steps: int = setting(least=1, most=MAX_STEPS)
+    steps: int = setting(least=0, most=MAX_STEPS)
     rate: float = setting(least=1e-9, most=1)
     noise: float = setting(least=0, most=10)
     channels: int = setting(24, 1, 768)
     start: str | None = setting(None)
-    weak: float = setting(0.0, 0, 1)
     train: str = setting("codec", choices=("codec",))
 
     def __post_init__(self) -> None:

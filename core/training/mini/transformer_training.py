@@ -47,7 +47,7 @@ from vera.core.model.mini.shot import MiniShot
 from vera.core.training.console import Console
 from vera.core.training.curve import NAMES, draw_curve
 from vera.core.training.mini.aim import Lesson, Lessons, lesson, lesson_error, teach_aim
-from vera.core.training.mini.extension import fit_fine, widened
+from vera.core.training.mini.extension import widened
 from vera.core.training.mini.fit_camera import fit_camera
 from vera.core.training.mini.fit_latent_over import fit_blend
 from vera.core.training.mini.flow import EncodedClips, drawing_losses, flow_loss, pixel_scale
@@ -62,7 +62,6 @@ if TYPE_CHECKING:
 
 # Loss weights of the drawing and of its aim; the mean of the branches' losses has weight 1.
 DRAWING_WEIGHTS = (0.5, 0.5)
-EXTENSION_BATCH, EXTENSION_LATENTS = 12, 3  # clips of a round that fits added channels, their latent frames
 LESSON_SIZE = 32  # extra instructions per round that train the aim; more teach it faster and cost time
 AIM_INDEX = NAMES.index("aim")
 LAST_LATENT = SPAN // TIME  # index of the last latent frame of a clip
@@ -203,8 +202,9 @@ def start_from(edition: Path, transformer: MiniTransformer, text: MiniText) -> N
     state = read_weights(edition / "transformer.safetensors")
     there, here = (x.config.latent_channels for x in (MiniFamily().describe(edition), transformer))
     if there < here:
-        kept = {k: v for k, v in transformer.state_dict().items() if k.startswith("drawing.blend.")}
-        state = kept | widened(state, there, here)
+        mine = transformer.state_dict()
+        fine = [k for k in mine if k.startswith("drawing.blend.") and not k.endswith(".weight")]
+        state = widened(state, there, here) | {k: mine[k] for k in fine}
     transformer.load_state_dict(state)
     weights = read_weights(edition / "text.safetensors")
     with safe_open(edition / "text.safetensors", "pt") as file:
@@ -335,31 +335,11 @@ class Run:
             fit_blend(drawing.blend, self.codec, settings.seed - 30_000_000, settings.blend_clips)
             fit_camera(drawing.camera, self.codec, settings.seed - 20_000_000, settings.camera_plates)
             self.ema.copy(self.modules)
-        else:
-            self.fit_added()
         if settings.aim_steps:
             self.console.say(f"teaching where instructions aim: {settings.aim_steps} steps")
             lessons = Lessons(settings.seed - 10_000_000, settings.aim_steps)
             teach_aim(drawing.aim, self.text, lessons, console=self.console)
             self.ema.copy(self.modules)
-
-    def fit_added(self) -> None:
-        """Fit what predicts channels that the edition this run starts from does not have, if there are any."""
-        settings, there = self.settings, MiniFamily().describe(Path(self.settings.start or "")).config.latent_channels
-        if there == self.codec.channels:
-            return
-        self.console.say(f"fitting channels {there + 1} to {self.codec.channels}: {settings.extension_clips} clips")
-        torch.manual_seed(0)  # the same result on every rank
-        rounds, first = [], settings.seed - 40_000_000
-        for seed in range(first, first + settings.extension_clips, EXTENSION_BATCH):
-            clips = generated_clips(seed, EXTENSION_BATCH, EXTENSION_LATENTS)
-            latents, seen = latents_of(self.codec, clips.pictures.to(self.device))
-            times, path = moments(clips.times, LAST_LATENT + 1), clips.paths.to(self.device)
-            shot = MiniShot(times, path=path, times=torch.tensor(clips.times))
-            with torch.no_grad():
-                rounds.append(EncodedClips(self.text.encode(clips.texts), latents, seen, shot))
-        fit_fine(self.transformer, rounds, there, settings.shift)
-        self.ema.copy(self.modules)
 
     def train(self, stop_requested: Any) -> None:
         """Train to the last step. All ranks stop after the same round once stop_requested is set on any rank."""

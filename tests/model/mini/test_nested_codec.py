@@ -73,9 +73,30 @@ def test_further_channels_are_half_whitened_in_the_unit_of_the_first_ones(codecs
     torch.testing.assert_close(deviations[:-1] / deviations[1:], torch.full((CHANNELS - 1,), 2**0.5), rtol=0.15, atol=0)
 
 
-def test_the_refiner_sees_coarse_channels_of_the_frame_before(codecs):
+def test_fine_channels_replace_what_the_refiner_guessed(codecs):
+    """Where they are there, the latents of what is decoded are the latents; where they are not, the refiner adds to
+    them."""
     _, wider = codecs
-    torch.nn.init.normal_(wider.refiner[0].weight, std=0.1)
+    now = torch.randn(2, CHANNELS, 3, 4)
+    now[1, COARSE:] = 0
+    with torch.no_grad():
+        again = wider.encoder(wider.decode_cells(torch.zeros_like(now), now))
+    torch.testing.assert_close(again[0], now[0], atol=1e-4, rtol=1e-4)
+    assert (again[1] - now[1]).abs().max() > 0.1
+
+
+def test_fine_channels_of_a_rounding_count_as_none(codecs):
+    _, wider = codecs
+    now = torch.randn(1, CHANNELS, 3, 4)
+    now[:, COARSE:] = 0
+    with torch.no_grad():
+        wanted = wider.decode_cells(torch.zeros_like(now), now)
+        now[:, COARSE:] = 1e-5
+        torch.testing.assert_close(wider.decode_cells(torch.zeros_like(now), now), wanted, atol=1e-3, rtol=0)
+
+
+def test_the_refiner_sees_coarse_channels_only(codecs):
+    _, wider = codecs
     before, now = torch.randn(2, 1, CHANNELS, 3, 3)
     with torch.no_grad():
         still = wider.decode_cells(before, now)
