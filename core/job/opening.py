@@ -47,7 +47,7 @@ def open_inputs(recipe: EditRecipe) -> Inputs:
     mask: Mask | HeldOutMask | None
     mask = open_mask(recipe.mask, plate) if recipe.mask and recipe.mask != NO_MASK else None
     if recipe.hold_out:
-        mask = HeldOutMask(mask, open_mask(recipe.hold_out, plate))
+        mask = HeldOutMask(mask, open_mask(recipe.hold_out, plate, holds_out=True))
     read_prompts(recipe)
     refuse_unwritable(Path(recipe.out))
     return Inputs(plate, mask)

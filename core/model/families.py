@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from vera.core.errors import InputError
 from vera.core.model.mini.mini_family import MiniFamily
 from vera.core.model.names import folder_of, unknown_model
 from vera.core.model.wan.wan_family import WanFamily
@@ -54,6 +55,8 @@ class Family(Protocol):
         """Load the model and name it `name`. A missing or misfit part raises InputError before any weight is read."""
 
 
+DIGESTS = "SHA256SUMS"  # optional list of the files at the top of a model's folder, as `sha256sum --check` reads it
+
 FAMILIES: tuple[Family, ...] = (MiniFamily(), WanFamily())
 
 
@@ -62,5 +65,24 @@ def family_of(name: str) -> Family:
     folder = folder_of(name)
     if not folder.is_dir():
         raise unknown_model(name)
+    refuse_incomplete(folder)
     # A folder that no family recognises is treated as a full-size one, whose missing parts are then reported.
     return next((family for family in FAMILIES if family.recognises(folder)), FAMILIES[-1])
+
+
+def refuse_incomplete(folder: Path) -> None:
+    """Raise InputError if a model's list of digests and its folder differ in their files: a part was lost or added."""
+    path = folder / DIGESTS
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (FileNotFoundError, UnicodeDecodeError):  # a list that is no text is refused where the digests are compared
+        return
+    names = {line.partition("  ")[2] for line in lines} - {""}
+    if not lines:
+        raise InputError(f"{path}: lists no file; export or copy the model again")
+    for name in sorted(names):
+        if name == Path(name).name and not (folder / name).is_file():
+            raise InputError(f"{folder / name}: missing, though {DIGESTS} lists it; export or copy the model again")
+    for file in sorted(folder.glob("*.safetensors")):
+        if file.name not in names:
+            raise InputError(f"{file}: not listed in {DIGESTS}, so it is of another model; remove it")

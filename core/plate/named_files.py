@@ -29,7 +29,7 @@ def refuse_wrong_name(path: Path) -> None:
     refuse_unnameable(path)
     extension = extension_of(path)
     if path.is_dir():
-        raise InputError(f"{path}: a directory; name its files, such as {path.name}/plate.####.exr")
+        refuse_absent(path)
     if extension not in STILLS and extension not in MOVIES:
         known = ", ".join([*STILLS, *MOVIES])
         other = hint(path)
@@ -44,6 +44,8 @@ def refuse_absent(path: Path) -> None:
     pattern = None if path.is_file() else find_pattern(path)
     if pattern is not None:
         list_files(pattern, path)
+    elif path.is_dir():
+        raise InputError(f"{path}: a directory; name its files, such as {path.name}/plate.####.exr")
     elif not path.is_file():
         raise InputError(f"{path}: no such file; {hint(path) or _hint_at_name(path) or 'check the name'}")
 
@@ -70,7 +72,8 @@ def _hint_at_name(path: Path) -> str:
         names = sorted(os.listdir(path.parent))
     except OSError:
         return ""
-    near = next((name for name in names if same_letters(name) == same_letters(path.name)), None)
+    alike = (name for name in names if name != path.name and same_letters(name) == same_letters(path.name))
+    near = next(alike, None)
     if near is None:
         return ""
     form = "with other capitals" if same_unicode(near) != same_unicode(path.name) else "in another Unicode form"

@@ -243,7 +243,7 @@ def open_plate(path: str, frames: str | None = None, choice: Choice = USUAL) -> 
     )
 
 
-def open_mask(path: str, plate: Plate, frames: str | None = None) -> Mask:
+def open_mask(path: str, plate: Plate, frames: str | None = None, holds_out: bool = False) -> Mask:
     """Open a mask for a plate: a sequence, a movie or a still.
 
     The mask is placed by its display window and is 0 outside of its data window. A mask with the size of the plate's
@@ -252,6 +252,7 @@ def open_mask(path: str, plate: Plate, frames: str | None = None) -> Mask:
     sequence, a movie with as many frames as the whole sequence is matched to the whole. A still covers every frame.
 
     frames: the plate's frames that the mask must cover, all by default
+    holds_out: for messages, whether the mask says where the edit may not be
 
     The mask is the alpha channel, unless that is at least OPAQUE everywhere on every frame; then it is the luminance
     (Rec.709 weights) or the first channel. Integers are divided by their maximum, floats are clamped to [0, 1]. All
@@ -267,7 +268,12 @@ def open_mask(path: str, plate: Plate, frames: str | None = None) -> Mask:
         own = _window_of(source, plate)
         survey = _survey_mask(source, sorted(set(numbers.values())), own, window)
     except InputError as error:
-        raise InputError(f"mask: {error}") from None
+        raise InputError(f"{'hold-out' if holds_out else 'mask'}: {error}") from None
+    notes = (
+        *_value_notes(survey, holds_out),
+        *_origin_notes(source, survey.uses_alpha, plate),
+        *length_notes,
+    )
     return Mask(
         path=str(path),
         frames=tuple(wanted),
@@ -276,7 +282,7 @@ def open_mask(path: str, plate: Plate, frames: str | None = None) -> Mask:
         uses_alpha=survey.uses_alpha,
         window=window,
         own=own,
-        notes=(*_value_notes(survey), *_origin_notes(source, survey.uses_alpha, plate), *length_notes),
+        notes=tuple(note.replace("the mask", "the hold-out mask") for note in notes) if holds_out else notes,
         _source=source,
         _numbers=numbers,
     )
@@ -329,12 +335,13 @@ def _within(values: np.ndarray, window: Window, wanted: Window) -> np.ndarray:
     return placed
 
 
-def _value_notes(survey: "_Survey") -> tuple[str, ...]:
+def _value_notes(survey: "_Survey", holds_out: bool) -> tuple[str, ...]:
     """A warning about a mask whose values are probably not the intended ones."""
     uses_alpha, largest = survey.uses_alpha, survey.largest
     what = "alpha" if uses_alpha else "value"
     if largest == 0:
-        return (f"the mask is black throughout{', by its alpha' if uses_alpha else ''}: nothing may be edited",)
+        effect = "it keeps nothing out" if holds_out else "nothing may be edited"
+        return (f"the mask is black throughout{', by its alpha' if uses_alpha else ''}: {effect}",)
     if survey.color_difference > COLORED and not uses_alpha:
         return (
             f"the mask is coloured, and its luminance is used, {largest:.3g} at most; if its channels are several"
@@ -343,8 +350,10 @@ def _value_notes(survey: "_Survey") -> tuple[str, ...]:
     if largest <= 0.5:
         labels = "; labels of 0 and 1 in an integer file are nearly black: write 0 and its maximum"
         label = labels if largest < 0.05 else ""
-        return (f"the mask's largest {what} is {largest:.3g}: the layer's alpha is at most that{label}",)
-    return ("the mask is white throughout: it allows everything",) if survey.smallest >= OPAQUE else ()
+        effect = "it keeps out at most" if holds_out else "the layer's alpha is at most"
+        return (f"the mask's largest {what} is {largest:.3g}: {effect} that{label}",)
+    effect = "nothing may be edited" if holds_out else "it allows everything"
+    return (f"the mask is white throughout: {effect}",) if survey.smallest >= OPAQUE else ()
 
 
 def _origin_notes(source: Movie | Stills, uses_alpha: bool, plate: Plate) -> tuple[str, ...]:

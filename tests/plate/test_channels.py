@@ -315,6 +315,23 @@ def test_a_mask_that_can_hardly_be_meant_is_questioned(tmp_path, value, kind, wo
     assert len(mask.notes) == 1 and words in mask.notes[0]
 
 
+@pytest.mark.parametrize(
+    "value, words",
+    [
+        (0, "the hold-out mask is black throughout: it keeps nothing out"),
+        (1, "the hold-out mask's largest value is 0.00392: it keeps out at most that"),
+        (255, "the hold-out mask is white throughout: nothing may be edited"),
+    ],
+)
+def test_a_hold_out_mask_is_questioned_by_what_it_means(tmp_path, value, words):
+    plate = open_plate(str(write_image(tmp_path / "p.exr", planes(1, 1, 1))))
+    file = write_image(tmp_path / "m.png", np.full((*SIZE, 1), value, np.uint8))
+    (note,) = open_mask(str(file), plate, holds_out=True).notes
+    assert note.startswith(words)
+    with pytest.raises(InputError, match="^hold-out: .*no such file"):
+        open_mask(str(tmp_path / "no.png"), plate, holds_out=True)
+
+
 @pytest.mark.parametrize("color", [(255, 0, 0), (0, 255, 0), (0, 0, 255), (200, 100, 100)])
 def test_a_coloured_mask_is_questioned(tmp_path, color):
     plate = open_plate(str(write_image(tmp_path / "p.exr", planes(1, 1, 1))))

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from vera.core.errors import InputError
-from vera.core.plate.named_files import refuse_unnameable, refuse_wrong_name
+from vera.core.plate.named_files import refuse_absent, refuse_unnameable, refuse_wrong_name
 from vera.core.plate.pattern import choose_frames, find_pattern, frame_in_name, hint, parse_frames, show_frames
 
 
@@ -128,6 +128,12 @@ def test_a_file_of_nearly_this_name_is_named(tmp_path, there, asked, fix):
         pytest.skip("this file system takes the two names for one")
     with pytest.raises(InputError, match=fix):
         refuse_wrong_name(tmp_path / asked)
+
+
+@pytest.mark.parametrize("refuse", [refuse_absent, refuse_wrong_name])
+def test_a_directory_is_called_one(tmp_path, refuse):
+    with pytest.raises(InputError, match=f"a directory; name its files, such as {tmp_path.name}/plate.####.exr"):
+        refuse(tmp_path)
 
 
 @pytest.mark.parametrize("path", ["~/p.exr", "$HOME/p.exr", "~someone/p.mov"])
