@@ -64,3 +64,9 @@ def test_what_is_decoded_where_the_layer_is_clear_does_not_count():
     edit = torch.where(alpha > 0, shaded_ball(), PLATE)
     assert relative_share(edit, PLATE, alpha)[:, 46:94].max() < 0.05
     assert torch.isfinite(relative_share(edit, PLATE, torch.zeros(SIZE))).all()
+
+
+def test_how_thin_the_layer_is_does_not_change_what_it_is():
+    edit = 0.5 * PLATE
+    for alpha in (0.5, 0.1):
+        torch.testing.assert_close(relative_share(edit, PLATE, alpha * ALL), relative_share(edit, PLATE, ALL))

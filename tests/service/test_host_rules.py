@@ -146,7 +146,14 @@ def test_what_was_kept_is_taken_over_once(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "frame, name", [(1001, "edit.1001.exr"), (7, "edit.0007.exr"), (-2, "edit.-0002.exr"), (12345, "edit.12345.exr")]
+    "frame, name",
+    [
+        (1001, "edit.1001.exr"),
+        (7, "edit.0007.exr"),
+        (0, "edit.0000.exr"),
+        (-1, "edit.-0001.exr"),
+        (12345, "edit.12345.exr"),
+    ],
 )
 def test_names_of_layer_files(frame, name):
     assert host_rules.layer_file(frame) == name
