@@ -39,7 +39,7 @@ class Ticket:
     stage: input of render_stage.py; None if nothing is rendered
     job: the service's latest report of the job
     blend_space: of the layer
-    target: "" puts the layer on a strip of its own, None on the strip that has the source's other versions
+    target: None adds the layer as a version to the strip with the source's other versions, "" makes a new strip
     version: id of the delivered version; another ticket's id if that version is delivered again
     kept: folder of the generated latents of that version, which are used again
     note: a warning for the user, one line
@@ -84,6 +84,7 @@ class Ticket:
             ) from None
 
     def forget(self) -> None:
+        """Delete the ticket's files."""
         for suffix in (".json", ".png"):
             (store() / (self.id + suffix)).unlink(missing_ok=True)
 
@@ -112,7 +113,7 @@ def load(blend: str, documents: Container[str]) -> list[Ticket]:
 
     Damaged tickets are left out.
     """
-    found = []
+    tickets = []
     known = {f.name for f in fields(Ticket)}
     for path in store().glob("*.json"):
         try:
@@ -123,8 +124,8 @@ def load(blend: str, documents: Container[str]) -> list[Ticket]:
         if ticket.document in documents or (
             blend and ticket.blend and os.path.normcase(ticket.blend) == os.path.normcase(blend)
         ):
-            found.append(ticket)
-    return sorted(found, key=lambda t: t.created)
+            tickets.append(ticket)
+    return sorted(tickets, key=lambda ticket: ticket.created)
 
 
 def document_of(scene: bpy.types.Scene) -> str:

@@ -35,7 +35,7 @@ def main(argv: list[str] | None = None) -> int:
         raise InputError(f"--workers {args.workers}: is not from 1 to 256")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a broken row may hold what no terminal can show
+            stream.reconfigure(errors="backslashreplace")  # names of broken rows may not be printable
     # Imported late, so that --help and wrong arguments are answered at once.
     from vera.core.data.datasets.layered import check_rows, read_rows
 

@@ -10,7 +10,7 @@ from vera.core.cli.command import command
 from vera.core.errors import InputError
 from vera.core.progress import KINDS
 
-MAX_COUNT = 100_000
+MAX_COUNT = 100_000  # largest value of --count
 DESCRIPTION = """\
 Measures how well a model follows a held-out, seeded set of prompts over plates; prints each figure with its goal."""
 
@@ -31,7 +31,7 @@ def number(kind: type, least: float, most: float) -> Callable[[str], float]:
 
 
 def parser() -> Parser:
-    """Of `vera evaluate`."""
+    """The argument parser of `vera evaluate`."""
     result = Parser(prog="vera evaluate", description=DESCRIPTION)
     result.add_argument("--model", default="mini", help="mini, or a model's folder")
     result.add_argument("--count", type=number(int, 1, MAX_COUNT), default=256, help="held-out prompts (default 256)")

@@ -18,8 +18,12 @@ RULES_VERSION = "pathmapping-1.0"
 
 @dataclass(frozen=True)
 class Shot:
-    """A shot of a list. number: counted from 1 over all files. where: file and position, for messages. recipe: None if
-    the shot is wrong; error: the reason."""
+    """A shot of a list.
+
+    number: counted from 1 over all files
+    where: file and position, for messages
+    recipe: None if the shot is wrong; error is then the reason
+    """
 
     number: int
     where: str
@@ -39,9 +43,9 @@ def read_shots(paths: Sequence[str], rules: Mapping | None = None) -> list[Shot]
     shots: list[Shot] = []
     outs: dict[str, int] = {}  # out folder -> number of its shot
     for path in paths:
-        found = read_json(path)
-        for index, values in enumerate(found if isinstance(found, list) else [found], 1):
-            where = f"{path}, shot {index}" if isinstance(found, list) else str(path)
+        content = read_json(path)
+        for index, values in enumerate(content if isinstance(content, list) else [content], 1):
+            where = f"{path}, shot {index}" if isinstance(content, list) else str(path)
             number = len(shots) + 1
             try:
                 if not isinstance(values, dict):
@@ -67,13 +71,13 @@ class Mapping:
 
     def __init__(self, path: str) -> None:
         """Read a file {"version": "pathmapping-1.0", "path_mapping_rules": [...]}; without rules nothing is mapped."""
-        found = read_json(path)
+        content = read_json(path)
         try:
-            if found.get("version", RULES_VERSION) != RULES_VERSION:
-                raise ValueError(f"version {found['version']!r} is unknown")
+            if content.get("version", RULES_VERSION) != RULES_VERSION:
+                raise ValueError(f"version {content['version']!r} is unknown")
             rules = [
-                (kinds[rule["source_path_format"].upper()](rule["source_path"]), Path(rule["destination_path"]))
-                for rule in found.get("path_mapping_rules", [])
+                (_PATH_CLASSES[rule["source_path_format"].upper()](rule["source_path"]), Path(rule["destination_path"]))
+                for rule in content.get("path_mapping_rules", [])
             ]
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise InputError(f"{path}: not OpenJD's path mapping rules ({json.dumps(str(error))})") from None
@@ -85,13 +89,13 @@ class Mapping:
     def path(self, text: str) -> str:
         """Map one path; a path that no rule matches is returned unchanged."""
         for source, destination in self.rules:
-            there = type(source)(text)
-            if there.is_relative_to(source):
-                return str(destination.joinpath(*there.relative_to(source).parts))
+            path = type(source)(text)
+            if path.is_relative_to(source):
+                return str(destination.joinpath(*path.relative_to(source).parts))
         return text
 
 
-kinds = {"POSIX": PurePosixPath, "WINDOWS": PureWindowsPath}
+_PATH_CLASSES = {"POSIX": PurePosixPath, "WINDOWS": PureWindowsPath}  # by the rules' name of a path format
 
 
 def _with_place(error: Exception, where: str) -> str:

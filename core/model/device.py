@@ -10,10 +10,10 @@ BFLOAT16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16")
 
 def choose_device(name: str) -> str:
     """The device of a name; auto takes CUDA if available. Raises InputError for a missing device."""
-    there = torch.cuda.is_available()
-    if name == "cuda" and not there:
+    has_cuda = torch.cuda.is_available()
+    if name == "cuda" and not has_cuda:
         raise InputError("--device cuda: torch finds no CUDA device here; use --device cpu")
-    return ("cuda" if there else "cpu") if name == "auto" else name
+    return ("cuda" if has_cuda else "cpu") if name == "auto" else name
 
 
 def indexed(device: str | torch.device) -> str:
@@ -23,9 +23,9 @@ def indexed(device: str | torch.device) -> str:
     return f"cuda:{torch.cuda.current_device()}" if device.type == "cuda" and device.index is None else str(device)
 
 
-def why_device(asked: str, device: torch.device) -> str:
-    """Why a job runs on this device, in words. asked: auto, cpu or cuda."""
-    if asked != "auto":
+def why_device(name: str, device: torch.device) -> str:
+    """Why a job runs on this device, in words. name: the requested one, auto, cpu or cuda."""
+    if name != "auto":
         return "asked for"
     if device.type == "cuda":
         return "auto: CUDA is available"

@@ -9,6 +9,7 @@ from vera.core.errors import InputError
 
 # FFmpeg's AVFieldOrder: which field is shown first; 0 is unknown, 1 progressive.
 _STATED = {2: "upper", 3: "lower", 4: "lower", 5: "upper"}
+# First field -> bwdif's name of it (top or bottom field first).
 _PARITY = {"upper": "tff", "lower": "bff"}
 
 
@@ -29,13 +30,14 @@ def deinterlaced(frames: Iterator[av.VideoFrame], first_field: str, where: str) 
             graph = _graph(frame, first_field)
             format_, base = frame.format.name, Fraction(frame.time_base or Fraction(1, 1))
         graph.push(frame)
-        yield from _pulled(graph, format_, base, where)
+        yield from _filtered(graph, format_, base, where)
     if graph is not None:
         graph.push(None)
-        yield from _pulled(graph, format_, base, where)
+        yield from _filtered(graph, format_, base, where)
 
 
 def _graph(frame: av.VideoFrame, first_field: str) -> av.filter.Graph:
+    """FFmpeg's filter graph for frames like this one."""
     graph = av.filter.Graph()
     source = graph.add_buffer(
         width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base or Fraction(1, 1)
@@ -48,7 +50,8 @@ def _graph(frame: av.VideoFrame, first_field: str) -> av.filter.Graph:
     return graph
 
 
-def _pulled(graph: av.filter.Graph, format_: str, base: Fraction, where: str) -> Iterator[av.VideoFrame]:
+def _filtered(graph: av.filter.Graph, format_: str, base: Fraction, where: str) -> Iterator[av.VideoFrame]:
+    """The frames that the graph has ready. Raises InputError if the filter has changed the pixel format."""
     while True:
         try:
             frame = graph.pull()
