@@ -47,6 +47,9 @@ class GainLimits:
     faint, least_seen: root of the change's mean square over a channel, as a share of the code range, up to which it is
         followed, and from which its share can be told. Raising `faint` follows a codec's smear.
     reach: blurred label from which a pixel is near enough to be followed; lowering it follows further
+    explains, explained_detail: share of a connected change that the field must explain, and Gaussian sigma in pixels
+        of what is compared. Raising the share loses faint retouches; lowering it takes a moving thing that a codec has
+        smeared for a gain.
     """
 
     most: float = 4.0
@@ -75,6 +78,8 @@ class GainLimits:
     faint: float = 0.06
     least_seen: float = 0.004
     reach: float = 0.002
+    explains: float = 0.9
+    explained_detail: float = 2.0
 
 
 LIMITS = GainLimits()
@@ -156,6 +161,9 @@ def find_gain(compared: Comparison, left: torch.Tensor, limits: GainLimits = LIM
             break
         field = _field(base, clean, label * explained, variance, limits)
     lit = base.mul_(field).clamp_(0, 1)
+    label = _explains(seen, clean, lit, label, explained, limits)
+    if not label.any():
+        return None
     matte = torch.maximum(_matte(compared, lit, label, limits), _fading(seen, clean, lit, label, limits))
     return Gain(field, matte, explained, curve)
 
@@ -256,6 +264,23 @@ def _explained(seen, clean, field, label, limits):
     share = left / (limits.floor**2 + texture)
     unusual = (share > limits.as_usual * median_size(share, label, 0)) & (left > limits.least_error**2)
     return 1 - grown(shrunk(unusual.float(), 2), 3)
+
+
+def _explains(seen, clean, lit, label, explained, limits):
+    """The label's connected parts whose change the gain explains, (T, 1, H, W), apart from what lies over it.
+
+    A codec that smears a moving thing changes it as a gain does, but less evenly: on training clips of known truth,
+    gains explain 91 to 100 % of a change, and 19 to 97 % of a smear.
+    """
+    change, left = (
+        (blur(v, limits.explained_detail).square().sum(1, keepdim=True) * label * explained)[:, 0].numpy()
+        for v in (clean - seen, clean - lit)
+    )
+    parts, count = ndimage.label(grown(label, 1)[:, 0].bool().numpy(), np.ones((3, 3, 3)))
+    change, left = (ndimage.sum_labels(v, parts, range(count + 1)) for v in (change, left))
+    taken = left < (1 - limits.explains) * change
+    taken[0] = False
+    return torch.from_numpy(taken[parts]).float()[:, None] * label
 
 
 def _field(seen, clean, label, variance, limits):

@@ -1,9 +1,11 @@
 """Changes that multiply the plate: found as a gain, made of the plate's own detail; veils and objects are none."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
-from vera.core.lifting.gain import Comparison, find_gain
+from vera.core.lifting.gain import LIMITS, Comparison, find_gain
 from vera.core.lifting.layers import VeilFit, hides_texture, transmission
 from vera.core.lifting.lift_window import lift_clip, plate_sized
 from vera.core.lifting.matching import same_size
@@ -125,6 +127,18 @@ def test_what_is_no_gain_is_none(plate, kind):
         "shadow": plate * (1 - 0.5 * disc(25, 6)),
     }[kind]
     assert not lift_clip(plate, as_returned(over)).detail.any()
+
+
+@pytest.mark.parametrize("own, found", [(0.0, True), (0.01, True), (0.1, False), (0.15, False)])
+def test_a_change_that_a_gain_explains_in_part_is_no_gain(plate, own, found):
+    """A light of a tenth, with texture of its own as a codec makes where something moves."""
+    texture = blur(torch.randn(plate.shape, generator=torch.Generator().manual_seed(2)), 1.5)
+    region = disc(30).round().expand(3, 1, -1, -1)
+    lit = (plate * 1.1 + own * texture / texture.std()).clamp(0, 1)
+    clean = torch.lerp(plate, lit, region)
+    compared = Comparison(plate, clean, region, 1e-4 * torch.ones_like(region))
+    assert (find_gain(compared, clean - plate) is not None) == found
+    assert find_gain(compared, clean - plate, replace(LIMITS, explains=-9.0)) is not None
 
 
 def test_a_gains_colour_has_the_large_plates_detail(plate):
