@@ -22,7 +22,7 @@ from vera.core.lifting.matching import same_size
 from vera.core.lifting.noise import Noise, features
 from vera.core.lifting.patch import with_margin
 from vera.core.lifting.registration import Canvas, find_moves
-from vera.core.lifting.smooth import blur, blurred, by_frame, grown, luma, weighted
+from vera.core.lifting.smooth import blur, blurred, by_frame, grown, luma
 from vera.kernels.plate_size import resize
 
 MIN_UNCHANGED = (
@@ -34,8 +34,6 @@ MIN_BIAS, MIN_BIAS_RATIO = 0.01, 0.7
 EDGE_REACH = 3  # pixels from a solid part to the end of its edge; raising it steepens parts beside the edge
 WIDE_GAIN = 0.5  # share of the clip under a gain from which all of it is the edit; lowering it finds more grades
 MIN_HAZE_ALPHA = 0.02  # below it the plate is kept
-END_WINDOW = 12.0  # Gaussian sigma in pixels within which the gate must keep a gain for its faint end to be kept
-END_KEPT = 0.7  # share of the gain that it must keep there; raising it loses ends of ragged gains
 LEAST_SPREAD = 0.1  # smallest alpha that an edge of the plate gives beyond the layer; raising it gives more zeros
 ROUNDS = 2  # rounds of finding the change; each measures the drift outside the change of the round before
 STEPS = 4 + 2 * ROUNDS  # pieces of work that `lift_clip` reports
@@ -105,15 +103,11 @@ def lift_clip(
     """
     assert plate.shape[1] == 3 and (mask is None or mask.shape == plate[:, :1].shape)
     found = _found(plate, edited, mask, step_done, controls)
-    alpha = found.estimate.alpha
+    color, alpha = found.estimate.color, found.estimate.alpha
     if controls.learned and not found.whole:
-        sure = gated(found.estimate, limits=GATE_LIMITS.for_sensitivity(controls.sensitivity))
-        # The faint end of a gain is below what the gate was taught: it is kept where the gate keeps the gain beside it.
-        gain, found_there = found.kinds[:, 2:] > 0, found.estimate.region > 0
-        kept = weighted((sure > 0).float(), (gain & found_there).float(), END_WINDOW)
-        end = gain & ~found_there & (kept > END_KEPT)
-        alpha = torch.where(end, alpha, sure)
-    color, alpha, detail, kinds = _patched(found, alpha)
+        color, alpha = gated(found.estimate, limits=GATE_LIMITS.for_sensitivity(controls.sensitivity))
+        alpha = alpha * found.allowed  # the gate may add to the layer
+    color, alpha, detail, kinds = _patched(found, color, alpha)
     alpha = _steeper(alpha, kinds[:, :1], controls.edge)
     step_done()
     haze = found.haze
@@ -133,12 +127,12 @@ def lift_clip(
     )
 
 
-def _patched(found, alpha):
+def _patched(found, color, alpha):
     """Colour, alpha, detail and kinds with a margin around what was removed; the margin is opaque, of the edited
     video."""
-    estimate, kinds = found.estimate, found.kinds
+    estimate, kinds = found.estimate, found.estimate.kinds
     solid = alpha * kinds[:, :1] * (1 - kinds[:, 2:])
-    color, wider = with_margin(estimate.seen, estimate.clean, estimate.color, alpha, solid)
+    color, wider = with_margin(estimate.seen, estimate.clean, color, alpha, solid)
     opaque = kinds.new_tensor([1.0, 0.0, 0.0])[:, None, None]
 
     def of_frame(alpha, wider, allowed, detail, kinds):
@@ -172,7 +166,6 @@ class _Found:
 
     estimate: Estimate
     detail: torch.Tensor
-    kinds: torch.Tensor
     allowed: torch.Tensor
     moves: torch.Tensor
     drift: Drift
@@ -204,8 +197,18 @@ def _found(
     step_done()
     allowed = shown if mask is None else shown * (mask > 0)  # edges can reach one pixel out of the region
     alpha, hazy = layers.alpha * allowed, _haze_alpha(pair)
-    estimate = Estimate(cleaned.seen, cleaned.clean, cleaned.variance, layers.color, alpha, cleaned.region, hazy)
-    return _Found(estimate, layers.detail, layers.kinds, allowed, edited.moves, cleaned.drift, haze, whole)
+    estimate = Estimate(
+        plate,
+        cleaned.seen,
+        cleaned.clean,
+        cleaned.variance,
+        layers.color,
+        alpha,
+        layers.kinds,
+        cleaned.region,
+        hazy,
+    )
+    return _Found(estimate, layers.detail, allowed, edited.moves, cleaned.drift, haze, whole)
 
 
 def _seen_unchanged(plate, placed, shown, mask, step_done):

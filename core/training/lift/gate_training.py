@@ -9,7 +9,7 @@ RUN/gate.safetensors             the network as the lift reads it: as it was at 
 import math
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,17 @@ from safetensors.torch import load_file
 
 from vera.core.data.engine.clips import SPAN, draw_labels, make_clip
 from vera.core.errors import InputError
-from vera.core.lifting.gate import FEATURES, Gate, frame_features
+from vera.core.lifting.gate import (
+    COLOR_FEATURES,
+    MIRRORED_FEATURES,
+    SIGNED_FEATURES,
+    Answer,
+    Estimate,
+    Gate,
+    GateInputs,
+    frame_inputs,
+    near_change,
+)
 from vera.core.lifting.lift_window import classical_estimate
 from vera.core.lifting.matching import same_size
 from vera.core.model.tensors import save_tensors
@@ -33,12 +43,17 @@ from vera.core.training.state import load_state, log_line, save_state, trapezoid
 NETWORK = "gate.safetensors"
 MIN_EDIT_ALPHA = 1 / 255  # alpha above which a pixel is the edit's: half a code value at the most contrast there is
 PLAIN_EFFECT = 0.03  # change in the code range at which a lost pixel counts as much as one wrongly kept
-OBJECTS = 0.5  # share of the engine's clips that add an object; half of the rest each are effects and backgrounds
+OBJECTS = 0.4  # share of the engine's clips that add an object; half of the rest each are effects and backgrounds
 LEAST_WEIGHT = 0.1  # weight of a touched pixel whose change is invisible
-SAVE_EVERY = 500  # steps
-FEATURE_NOISE = (
-    0.1  # noise on each feature in training, in its deviations; raising it makes the network rely less on any one
-)
+SAVE_EVERY = 250  # steps
+MOST_MEASURED = 200_000  # pixels of which the features' means are taken
+# Noise on each feature in training, in its deviations; raising it makes the network rely less on any one.
+FEATURE_NOISE = 0.5
+OF_TOUCHED = (1.0, 0.5, 0.2)  # shares of `pixels`: touched, untouched under the estimate, and untouched beside it
+LEAST_ERROR = 2e-6  # mean square of a clip's error below which it no longer counts for more
+MOST_ERROR = 60.0  # bound on a pixel's share of its clip's error; raising it weighs outliers more
+SHARE_SCALE = 600.0  # factor that brings the shares to about one
+ALPHA_WEIGHT = 3.0  # of alpha's mean error beside the other losses; raising it trades colour for matte
 
 
 @dataclass(frozen=True)
@@ -47,8 +62,7 @@ class GateSettings:
 
     seed: of the first clip; clips: how many, the last `held_out` of which are only judged. engine: share of clips of
     the data engine; the rest are of kinds.py. sizes: (height, width) in pixels, of which a clip draws one; frames: of
-    each. pixels: at most, of those that the estimate covers, touched and untouched each. steps, batch, rate: the
-    fit's.
+    each. pixels: touched ones of a frame at most; OF_TOUCHED has the others' share. steps, batch, rate: the fit's.
     """
 
     train: str = setting("lift", choices=("lift",))
@@ -58,7 +72,7 @@ class GateSettings:
     engine: float = setting(0.5, 0, 1)
     sizes: tuple[tuple[int, int], ...] = setting(((144, 256), (192, 320)), 64, 1080)
     frames: int = setting(5, 2, 48)
-    pixels: int = setting(2000, 1, 1_000_000)
+    pixels: int = setting(700, 5, 1_000_000)
     steps: int = setting(10_000, 1, 10_000_000)
     batch: int = setting(2048, 1, 1_000_000)
     rate: float = setting(3e-3, 1e-6, 1)
@@ -96,25 +110,41 @@ def training_clip(settings: GateSettings, number: int) -> TrainingClip:
 
 
 def samples_of(clip: TrainingClip, most: int, seed: int) -> dict[str, torch.Tensor]:
-    """features (N, FEATURES) fp16, truth and weight (N,): pixels that the classical estimate covers."""
+    """Pixels near the change that the classical estimate found, fp16, N each.
+
+    The fields of `GateInputs`, and the truth: alpha and composite; weight: what a wrong decision costs; share: factor
+    on a pixel's squared error that gives its share of the clip's error, which is 1 for the estimate's own.
+    """
     with torch.inference_mode():
-        estimate = classical_estimate(clip.plate, same_size(clip.edited, clip.plate.shape[2:]))
+        return sampled(classical_estimate(clip.plate, same_size(clip.edited, clip.plate.shape[2:])), clip, most, seed)
+
+
+def sampled(estimate: Estimate, clip: TrainingClip, most: int, seed: int) -> dict[str, torch.Tensor]:
+    """`samples_of` for a clip whose estimate is known."""
     gen = torch.Generator().manual_seed(seed)
     effect = (clip.composite - clip.plate).abs().amax(1, keepdim=True)
-    touched = clip.alpha > MIN_EDIT_ALPHA
+    touched, near = clip.alpha > MIN_EDIT_ALPHA, near_change(estimate) > 0
     weight = torch.where(touched, (effect / PLAIN_EFFECT).clamp(LEAST_WEIGHT, 2.0), torch.ones_like(effect))
-    found = []
-    for asked in (touched, clip.alpha == 0):
-        places = ((estimate.alpha > 0) & asked)[:, 0].nonzero()
-        found.append(places[torch.randperm(len(places), generator=gen)[:most]])
-    places = torch.cat(found)
-    features = torch.zeros(len(places), FEATURES)
+    error = (torch.lerp(clip.plate, estimate.color, estimate.alpha) - clip.composite).square().mean() + LEAST_ERROR
+    found: dict[str, list[torch.Tensor]] = {}
     for t in range(len(clip.plate)):
-        here = places[:, 0] == t
-        if here.any():
-            features[here] = frame_features(estimate, t)[:, places[here, 1], places[here, 2]].T
-    at = places[:, 0], torch.zeros(len(places), dtype=torch.long), places[:, 1], places[:, 2]
-    return {"features": features.half(), "truth": touched[at].float(), "weight": weight[at].float()}
+        places, stands_for = [], []
+        under = estimate.alpha[t] > 0
+        asked = (near[t] & touched[t], under & ~touched[t], near[t] & ~touched[t] & ~under)
+        for pixels, share in zip(asked, OF_TOUCHED):
+            at = pixels.flatten().nonzero()[:, 0]
+            chosen = at[torch.randperm(len(at), generator=gen)[: round(share * most)]]
+            places.append(chosen)
+            stands_for.append(torch.full((len(chosen),), len(at) / max(1, len(chosen))))
+        at = torch.cat(places)
+        given = frame_inputs(estimate, t).at(at)
+        rows = {f.name: getattr(given, f.name) for f in fields(GateInputs)}
+        rows["alpha"], rows["weight"] = (v[t].flatten()[at] for v in (clip.alpha, weight))
+        rows["composite"] = clip.composite[t].flatten(1)[:, at].T
+        rows["share"] = (torch.cat(stands_for) * SHARE_SCALE / error / clip.alpha.numel()).clamp(max=6e4)
+        for name, value in rows.items():
+            found.setdefault(name, []).append(value)
+    return {name: torch.cat(values).half().contiguous() for name, values in found.items()}
 
 
 def train(config: dict[str, Any], folder: Path, stop: Callable[[], bool], console: Console | None = None) -> None:
@@ -127,22 +157,22 @@ def train(config: dict[str, Any], folder: Path, stop: Callable[[], bool], consol
     learnt, held_out = _read_samples(settings, folder / "samples")
     torch.manual_seed(0)
     gate = Gate()
-    gate.mean.copy_(learnt["features"].mean(0))
-    gate.deviation.copy_(learnt["features"].std(0).clamp_min(1e-3))
+    _normalise(gate, learnt["features"][:: max(1, len(learnt["features"]) // MOST_MEASURED)].float())
     optimizer = torch.optim.AdamW(gate.parameters(), lr=settings.rate, weight_decay=1e-2)
     step, _ = load_state(folder, {"gate": gate}, optimizer, console)
-    gen, count = torch.Generator(), len(learnt["truth"])
+    gen, count = torch.Generator(), len(learnt["alpha"])
     console.say(f"fitting to {count:,} pixels from step {step:,}; state and log.jsonl are in {folder}")
     while step < settings.steps and not stop():
         for group in optimizer.param_groups:
             group["lr"] = trapezoid(step, settings.steps, settings.rate)
         chosen = torch.randint(count, (settings.batch,), generator=gen.manual_seed(step))
-        batch = {name: value[chosen] for name, value in learnt.items()}
+        batch = mirrored({name: value[chosen].float() for name, value in learnt.items()}, gen)
         noise = torch.randn(batch["features"].shape, generator=gen)
         batch["features"] = batch["features"] + FEATURE_NOISE * gate.deviation * noise
-        loss = _loss(gate, batch)
+        loss = sum(_losses(gate, batch)[1].values())
         optimizer.zero_grad()
         loss.backward()
+        torch.nn.utils.clip_grad_norm_(gate.parameters(), 1.0)
         optimizer.step()
         step += 1
         if step % SAVE_EVERY == 0 or step == settings.steps:
@@ -156,6 +186,41 @@ def train(config: dict[str, Any], folder: Path, stop: Callable[[], bool], consol
     save_state(folder, step, {"gate": gate}, optimizer)
     if step >= settings.steps:
         console.say(f"{folder / NETWORK}: the best network, as core/weights/lift holds it")
+
+
+def _normalise(gate: Gate, features: torch.Tensor) -> None:
+    """Set the gate's means and deviations from features (N, FEATURES), alike for those that `mirrored` exchanges."""
+    mean, squares = features.mean(0), features.square().mean(0)
+    mean[list(SIGNED_FEATURES)] = 0
+    groups = [[first, first + 1, first + 2] for first in COLOR_FEATURES]
+    groups += [[a + i, b + i] for a, b, count in MIRRORED_FEATURES for i in range(count)]
+    for group in groups:
+        mean[group], squares[group] = mean[group].mean(), squares[group].mean()
+    gate.mean.copy_(mean)
+    gate.deviation.copy_((squares - mean.square()).clamp_min(0).sqrt().clamp_min(1e-3))
+
+
+def mirrored(samples: dict[str, torch.Tensor], gen: torch.Generator) -> dict[str, torch.Tensor]:
+    """The samples with channels exchanged, as a negative, and with time reversed, each by chance.
+
+    The answer to a pixel stays the same, so that the network cannot recognise clips by their colours.
+    """
+    samples, order = dict(samples), torch.arange(samples["features"].shape[1])
+    channels = torch.randperm(3, generator=gen)
+    negative, backward = (torch.rand(2, generator=gen) < 0.5).tolist()
+    for first in COLOR_FEATURES:
+        order[first : first + 3] = first + channels
+    if backward:
+        for before, after, count in MIRRORED_FEATURES:
+            both = torch.cat([order[before : before + count], order[after : after + count]])
+            order[before : before + count], order[after : after + count] = both[count:], both[:count]
+    samples["features"] = samples["features"][:, order]
+    if negative:
+        samples["features"][:, list(SIGNED_FEATURES)] *= -1
+    for name in ("composites", "plate", "composite"):
+        value = samples[name][..., channels]
+        samples[name] = 1 - value if negative else value
+    return samples
 
 
 def _best(path: Path) -> float:
@@ -192,18 +257,30 @@ def _read_samples(settings: GateSettings, folder: Path) -> tuple[dict[str, torch
     """Those of the clips to learn from, and those of the clips that are held out."""
     each = [load_file(folder / f"{number:06d}.safetensors") for number in range(settings.clips)]
     apart = settings.clips - settings.held_out
-    return tuple({n: torch.cat([s[n].float() for s in part]) for n in each[0]} for part in (each[:apart], each[apart:]))  # type: ignore[return-value]
+    return tuple({n: torch.cat([s[n] for s in part]) for n in each[0]} for part in (each[:apart], each[apart:]))  # type: ignore[return-value]
 
 
-def _loss(gate: Gate, samples: dict[str, torch.Tensor]) -> torch.Tensor:
-    return F.binary_cross_entropy_with_logits(gate(samples["features"]), samples["truth"], samples["weight"])
+def _losses(gate: Gate, samples: dict[str, torch.Tensor]) -> tuple[Answer, dict[str, torch.Tensor]]:
+    """The answer, and its losses: of the decision, of alpha, and of the colour over the plate."""
+    answer = gate(GateInputs(**{f.name: samples[f.name] for f in fields(GateInputs)}))
+    over = torch.lerp(samples["plate"], answer.color, answer.alpha[:, None])
+    squares = (over - samples["composite"]).square().mean(1)
+    touched = (samples["alpha"] > MIN_EDIT_ALPHA).float()
+    return answer, {
+        "decision": F.binary_cross_entropy_with_logits(answer.logit, touched, samples["weight"]),
+        "alpha": ALPHA_WEIGHT * (answer.alpha - samples["alpha"]).abs().mean(),
+        "color": (squares * samples["share"]).clamp(max=MOST_ERROR).mean(),
+    }
 
 
 @torch.no_grad()
 def _judged(gate: Gate, samples: dict[str, torch.Tensor]) -> dict[str, float]:
-    """The loss on held-out clips, the share of untouched pixels that pass, and of touched ones (weighted) that do
+    """The losses on held-out clips, the share of untouched pixels that pass, and of touched ones (weighted) that do
     not."""
-    kept, truth = gate(samples["features"]) > 0, samples["truth"] > 0
-    lost = (samples["weight"] * (truth & ~kept)).sum() / (samples["weight"] * truth).sum().clamp_min(1e-6)
+    samples = {name: value.float() for name, value in samples.items()}
+    answer, losses = _losses(gate, samples)
+    kept, truth, weight = answer.logit > 0, samples["alpha"] > MIN_EDIT_ALPHA, samples["weight"]
+    lost = (weight * (truth & ~kept)).sum() / (weight * truth).sum().clamp_min(1e-6)
     passed = (kept & ~truth).sum() / (~truth).sum().clamp_min(1)
-    return {"held_out": float(_loss(gate, samples)), "passed": float(passed), "lost": float(lost)}
+    found = {name: float(value) for name, value in losses.items()}
+    return {"held_out": sum(found.values()), **found, "passed": float(passed), "lost": float(lost)}

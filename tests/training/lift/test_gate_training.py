@@ -1,16 +1,17 @@
 """Training of the lift's gate: the clips are edits, a stopped run resumes, and a separable task is learnt."""
 
 import random
+from dataclasses import fields, replace
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from vera.core.errors import InputError
-from vera.core.lifting.gate import FEATURES, Gate
+from vera.core.lifting.gate import COMPOSITES, FEATURES, MATTES, Estimate, Gate, GateInputs, frame_inputs
 from vera.core.training.console import Console
 from vera.core.training.lift import gate_training, spoils
-from vera.core.training.lift.gate_training import NETWORK, GateSettings, train
+from vera.core.training.lift.gate_training import NETWORK, GateSettings, mirrored, train
 from vera.core.training.lift.kinds import KINDS, Draw, real_plate
 from vera.core.training.lift.spoils import Worst, spoil, through_codec
 
@@ -60,32 +61,55 @@ def test_each_clip_has_a_noise_of_its_own(plate, monkeypatch):
     assert abs(float(torch.corrcoef(torch.stack([first, second]))[0, 1])) < 0.1
 
 
+def samples(count, seed):
+    """Pixels of which one feature tells the truth: whether the edit changed them, all of alpha, and the colour."""
+    gen = torch.Generator().manual_seed(seed)
+    truth = (torch.rand(count, generator=gen) > 0.5).float()
+    features = torch.randn(count, FEATURES, generator=gen)
+    features[:, 7] = 4 * truth - 2 + 0.5 * features[:, 7]
+    plate, edited = torch.full((count, 3), 0.2), torch.full((count, 3), 0.8)
+    composites = torch.stack([plate, edited, *[torch.rand(count, 3, generator=gen) for _ in range(COMPOSITES - 2)]], 1)
+    mattes = torch.stack([torch.zeros(count), torch.ones(count), *torch.rand(MATTES - 2, count, generator=gen)], 1)
+    noise, one = torch.full((count, 1), 0.01), torch.ones(count)
+    found = {"features": features, "composites": composites, "mattes": mattes, "plate": plate, "noise": noise}
+    composite = torch.lerp(plate, edited, truth[:, None])
+    return found | {"alpha": truth, "composite": composite, "weight": one, "share": 10 * one}
+
+
 @pytest.fixture
 def planted(monkeypatch):
-    """Samples in which one feature tells the truth, and no clip is lifted."""
-
-    def samples_of(clip, most, seed):
-        gen = torch.Generator().manual_seed(seed)
-        truth = (torch.rand(400, generator=gen) > 0.5).float()
-        features = torch.randn(400, FEATURES, generator=gen)
-        features[:, 7] = 4 * truth - 2 + 0.5 * features[:, 7]
-        return {"features": features.half(), "truth": truth, "weight": torch.ones(400)}
+    """Such samples, and no clip is lifted."""
 
     class NoClip:
         kind = "planted"
 
     monkeypatch.setattr(gate_training, "training_clip", lambda settings, number: NoClip())
-    monkeypatch.setattr(gate_training, "samples_of", samples_of)
+    monkeypatch.setattr(
+        gate_training,
+        "samples_of",
+        lambda clip, most, seed: {k: v.half().contiguous() for k, v in samples(400, seed).items()},
+    )
 
 
-def test_a_separable_gate_is_learnt(tmp_path, planted):
+def test_a_separable_task_is_learnt(tmp_path, planted):
     train(CONFIG, tmp_path, lambda: False, Console(silent=True))
     gate = Gate()
     gate.load_state_dict(load_file(tmp_path / NETWORK))
-    features = torch.zeros(2, FEATURES)
-    features[:, 7] = torch.tensor([-2.0, 2.0])
-    logits = gate(features)
-    assert logits[0] < -2 and logits[1] > 2
+    asked = samples(200, 99)
+    answer = gate(GateInputs(**{f.name: asked[f.name] for f in fields(GateInputs)}))
+    changed = asked["alpha"] > 0
+    assert answer.logit[changed].min() > 0 > answer.logit[~changed].max()
+    assert (answer.alpha - asked["alpha"]).abs().mean() < 0.1
+    assert (answer.color[changed] - 0.8).abs().mean() < 0.1
+
+
+def test_the_shares_of_a_clips_pixels_add_up_to_its_error():
+    """Weighted by their share, the estimate's squared errors are one clip's, near the change."""
+    settings = GateSettings(sizes=((64, 96),), frames=2, clips=2, held_out=1, engine=1.0)
+    clip = gate_training.training_clip(settings, 0)
+    found = {k: v.float() for k, v in gate_training.samples_of(clip, 20_000, 0).items()}
+    error = (found["composites"][:, 0] - found["composite"]).square().mean(1)
+    assert 0.9 < float((error * found["share"]).sum()) / gate_training.SHARE_SCALE < 1.01
 
 
 def test_a_run_that_was_stopped_ends_as_one_that_was_not(tmp_path, planted):
@@ -118,3 +142,30 @@ def test_the_shipped_configuration_is_read():
     from vera.core.training.configuration import read_config, read_settings
 
     read_settings(GateSettings, read_config(gate_training.Path(gate_training.__file__).with_name("gate.json")))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_mirrored_samples_are_those_of_the_mirrored_clip(seed):
+    """Channels exchanged, a negative, time reversed: features are the same whether made before or after."""
+    gen = torch.Generator().manual_seed(1)
+    videos = [torch.rand(3, c, 24, 32, generator=gen) for c in (3, 3, 3, 1, 3, 1, 3, 1, 1)]
+    estimate = Estimate(*videos)
+    found = frame_inputs(estimate, 1)
+    rows = {f.name: getattr(found, f.name).flatten(-2).movedim(-1, 0) for f in fields(GateInputs)}
+    rows["composite"] = rows["plate"]
+    chance = torch.Generator().manual_seed(seed)
+    got = mirrored(rows, chance)
+    chance.manual_seed(seed)
+    channels = torch.randperm(3, generator=chance)
+    negative, backward = (torch.rand(2, generator=chance) < 0.5).tolist()
+    of_pictures = {}
+    for name in ("plate", "seen", "clean", "color"):
+        value = getattr(estimate, name)[:, channels]
+        of_pictures[name] = 1 - value if negative else value
+    other = replace(estimate, **of_pictures)
+    if backward:
+        other = Estimate(*(getattr(other, f.name).flip(0) for f in fields(Estimate)))
+    want = frame_inputs(other, 1).features.flatten(1).T
+    # luma weighs the channels, so that the features of movement change with them
+    same = [i for i in range(FEATURES) if i not in (59, 61)]
+    assert torch.allclose(got["features"][:, same], want[:, same], atol=2e-3)
