@@ -61,7 +61,12 @@ class GateLimits:
     """Thresholds of the decision.
 
     touched: probability below which alpha becomes 0. Raising it gives more exact zeros, and loses more of faint layers.
-    touched_gain: the same for gains, which a test of their own has confirmed. Raising it loses faint retouches.
+    touched_surely: the same in gains and haze, which tests of their own have confirmed, and within wide veils. Raising
+        it loses faint retouches, and thin places in fog and smoke.
+    wide, mostly: Gaussian sigma in pixels within which veils must have more than the share `mostly` to be wide.
+        Lowering them takes a codec's smear for one.
+    shows, shows_within: change as a share of the code range (root mean square over the channels) that a wide veil must
+        show, and Gaussian sigmas (pixels, frames) over which it is averaged. Raising it loses the ends of smoke.
     smooth: Gaussian sigmas (pixels, frames) over which the probability is averaged inside the layer. Raising it leaves
         fewer holes in thin veils, and more specks.
     reach: pixels beyond the change that was found in which the gate may add to the layer
@@ -69,16 +74,20 @@ class GateLimits:
     """
 
     touched: float = 0.45
-    touched_gain: float = 0.2
+    touched_surely: float = 0.2
+    wide: float = 6.0
+    mostly: float = 0.6
+    shows: float = 0.01
+    shows_within: tuple[float, float] = (3.0, 0.7)
     smooth: tuple[float, float] = (1.0, 0.7)
     reach: int = 6
     least: float = 0.004
 
     def for_sensitivity(self, sensitivity: float) -> "GateLimits":
         """The limits for another sensitivity, which divides the odds of the thresholds."""
-        odds = [p / (1 - p) / sensitivity for p in (self.touched, self.touched_gain)]
-        touched, touched_gain = (o / (1 + o) for o in odds)
-        return replace(self, touched=touched, touched_gain=touched_gain)
+        odds = [p / (1 - p) / sensitivity for p in (self.touched, self.touched_surely)]
+        touched, touched_surely = (o / (1 + o) for o in odds)
+        return replace(self, touched=touched, touched_surely=touched_surely)
 
 
 SCALES = FeatureScales()
@@ -93,6 +102,7 @@ MIRRORED_FEATURES = ((33, 36, 3), (58, 60, 2))
 COMPOSITES, MATTES = 12, 6  # number of candidates for the colour over the plate, besides the plate, and for alpha
 MATTE_STEP = 0.2  # largest step of alpha from the candidates
 COLOR_STEP = (0.5, 0.01)  # largest step of the colour: standard deviations of the noise, plus a share of the code range
+MIN_HAZE = 0.02  # alpha of haze from which a pixel counts as hazy
 PIXELS_AT_ONCE = 8192  # pixels of one call of the network; more of them leave the processor's caches
 LEAST_WEIGHT = 1e-4  # weight of a pixel outside the layer in the layer's mean colour
 
@@ -331,6 +341,13 @@ def _answered(gate, inputs, asked):
     return found
 
 
+def _wide_veils(estimate, limits):
+    """The veils that are wide and show a change, (T, 1, H, W) of bools."""
+    veil = (estimate.alpha > 0) & (estimate.kinds[:, :2].amax(1, keepdim=True) < 0.5)
+    change = blur(estimate.clean - estimate.seen, *limits.shows_within).square().mean(1, keepdim=True).sqrt()
+    return veil & (blur(veil.float(), limits.wide) > limits.mostly) & (change > limits.shows)
+
+
 def gated(
     estimate: Estimate, gate: Gate | None = None, limits: GateLimits = LIMITS
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -351,6 +368,7 @@ def gated(
         color[t, :, *box] = torch.where(wanted[box], found[2:], color[t, :, *box])
     gain = estimate.kinds[:, 2:] > 0.5  # its matte and colour are made of the plate, and better than any mixture
     alpha, color = torch.where(gain, estimate.alpha, alpha), torch.where(gain, estimate.color, color)
-    threshold = torch.where(gain, limits.touched_gain, limits.touched)
+    surely = gain | (estimate.haze > MIN_HAZE) | _wide_veils(estimate, limits)
+    threshold = torch.where(surely, limits.touched_surely, limits.touched)
     kept = (weighted(likely, near, *limits.smooth) > threshold) & (alpha > limits.least)
     return color, alpha * kept

@@ -1,6 +1,7 @@
 """The learned gate: takes away what nothing touched, keeps thin things, adds near the change alone; the path without
 it."""
 
+import math
 from dataclasses import fields, replace
 
 import pytest
@@ -123,6 +124,28 @@ def test_a_gate_that_trusts_all_changes_nothing():
     color, alpha = gated(said, biased(20.0))
     assert torch.allclose(alpha, said.alpha, atol=1e-5)
     assert torch.allclose(color * alpha, said.color * said.alpha, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind, kept", [("solid", 0.0), ("shadow", 0.0), ("gain", 1.0), ("veil", 1.0), ("haze", 1.0)])
+@torch.no_grad()
+def test_gains_haze_and_wide_veils_need_less_evidence(kind, kept):
+    """At a probability of 0.3, between the two thresholds."""
+    said = estimate(place(slice(16, 60), slice(10, 100), 0.5))
+    kinds = torch.zeros_like(said.kinds)
+    for channel, name in enumerate(("solid", "shadow", "gain")):
+        kinds[:, channel] = float(kind == name or (kind == "haze" and name == "solid"))
+    said = replace(said, kinds=kinds, haze=said.alpha * float(kind == "haze"))
+    found = gated(said, biased(math.log(0.3 / 0.7)))[1][..., 22:54, 20:90]
+    assert ((found > 0).float() == kept).all()
+
+
+@torch.no_grad()
+def test_in_a_gain_the_gate_only_decides():
+    said = estimate(place(*BAR, 0.5), (0.9, 0.2, 0.1))
+    kinds = torch.zeros_like(said.kinds)
+    kinds[:, 2] = 1
+    color, alpha = gated(replace(said, kinds=kinds))
+    assert torch.equal(color, said.color) and ((alpha == said.alpha) | (alpha == 0)).all()
 
 
 @torch.no_grad()
