@@ -75,7 +75,7 @@ class GateLimits:
 
     touched: float = 0.45
     touched_surely: float = 0.2
-    wide: float = 6.0
+    wide: float = 12.0
     mostly: float = 0.6
     shows: float = 0.01
     shows_within: tuple[float, float] = (3.0, 0.7)
