@@ -2,7 +2,7 @@
 
 Times are CPU seconds (user and system, with children), the minimum of several runs in which the checkouts take turns.
 Other work on the machine changes all of them, so only ratios should be quoted. A frame's cost is the difference of two
-renders with different numbers of frames. Both use this checkout's native module.
+renders with different numbers of frames. Both use this checkout's native module, but for `--native`.
 """
 
 import argparse
@@ -72,6 +72,7 @@ for file in sys.argv[2:]:
     for _ in range(int(sys.argv[1])):
         oiio.ImageBuf(file).write(sys.argv[2] + ".copy.exr")
 """
+NATIVE: dict[Path, str] = {}  # the native module of a checkout that cannot use this one's
 FOLDER = "vera-benchmark-"  # begins the names of this program's temporary folders; the process's number follows
 # Operations of a step of mini at 49 frames: 16.5 by torch's counter, and attention's 14.2; and of one product.
 STEP_GFLOP, PRODUCT_GFLOP = 30.7, 17.18
@@ -94,7 +95,7 @@ def spent(program: str, *words: str, checkout: Path = ROOT, code: int = 0) -> fl
     environment = {
         **os.environ,
         "CHECKOUT": str(checkout),
-        "NATIVE": _native.__file__,
+        "NATIVE": NATIVE.get(checkout, _native.__file__),
         "OMP_NUM_THREADS": "1",
         "PYTHONPATH": "",
     }
@@ -252,6 +253,7 @@ def table(results: list[dict]) -> str:
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.all", description=__doc__.splitlines()[0])
     parser.add_argument("--against", metavar="REV", help="another commit, measured in turns with this checkout")
+    parser.add_argument("--native", metavar="FILE", help="native module of that commit, if it needs another version")
     parser.add_argument("--runs", type=int, default=3, help="of which the least counts")
     parser.add_argument("--only", default="", help="rows whose name holds this text")
     parser.add_argument("--json", type=Path, help="also write the figures here, after each row")
@@ -259,6 +261,8 @@ def main(argv: list[str] | None = None) -> int:
     with work_folder() as folder:
         if args.against:
             with checkout_of(args.against, folder) as other:
+                if args.native:
+                    NATIVE[other] = str(Path(args.native).resolve())
                 results = _measured(args, folder, [ROOT, other])
         else:
             results = _measured(args, folder, [ROOT])
