@@ -26,7 +26,7 @@ from vera.core.layer.outputs.output import FramePixels, Shot
 from vera.core.model.limits import Limits
 from vera.core.plate.color import PlateColor
 from vera.core.plate.color_space import find_space
-from vera.core.plate.fit import shrink
+from vera.core.plate.fit import at_model_size
 from vera.core.plate.region import whole
 from vera.core.plate.source import open_plate
 
@@ -77,10 +77,9 @@ def measure(folder, edit, size, runs, space, relative):
 
     def refine():
         filmed = FilmedFrame(1001, plate.read(1001), None)
-        source = job.color.to_model(filmed.pixels)
-        guide = shrink(torch.from_numpy(source), small_size[1], small_size[0])
+        guide = at_model_size(job.color, filmed.pixels, (small_size[1], small_size[0]))
         decoded = DecodedFrame(color, alpha, color, reconstruction)
-        return plate_sized_layer(job, filmed, source, decoded, guide, torch.ones_like(alpha) if relative else None)[0]
+        return plate_sized_layer(job, filmed, decoded, guide, torch.ones_like(alpha) if relative else None)[0]
 
     layer = refine()
     laid = composite(pixels, layer, job.color, job.blending)

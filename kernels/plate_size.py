@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 
 from vera.kernels.native_module import native
+from vera.kernels.part import Window
 from vera.kernels.planes import grow
 
 # Without the native module, the torch reference does the same, slower.
@@ -17,7 +18,12 @@ FIT_STRETCH = 0.03
 
 
 def plate_alpha(
-    alpha: torch.Tensor, fit: torch.Tensor, edge: torch.Tensor, plate: torch.Tensor, steepness: float
+    alpha: torch.Tensor,
+    fit: torch.Tensor,
+    edge: torch.Tensor,
+    plate: torch.Tensor,
+    steepness: float,
+    window: Window | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Alpha at plate size (H, W), with exact 0 and 1, and the weight (H, W) with which the plate explains it.
 
@@ -27,40 +33,53 @@ def plate_alpha(
         the unit of distance.
     fit: (h, w, 5): A_r, A_g, A_b, b and weight. Alpha is A.plate + b, stretched, with this weight.
     plate: (H, W, 3) in [0, 1], encoded.
+    window: the part of a larger plate that (H, W) is; by default it is all of it
     All are float32 tensors on one device.
     """
+    window = window or Window.whole(plate.shape)
     if outlined_alpha is None or plate.is_cuda:
-        return reference_alpha(alpha, fit, edge, plate, steepness)
+        return reference_alpha(alpha, fit, edge, plate, steepness, window)
     alpha, fit, edge, plate = (x.contiguous().numpy() for x in (alpha, fit, edge, plate))
-    return tuple(map(torch.from_numpy, outlined_alpha(alpha, fit, edge, plate, steepness)))
+    made = outlined_alpha(alpha, fit, edge, plate, steepness, *window.size, list(window.part))
+    return tuple(map(torch.from_numpy, made))
 
 
-def plate_color(color: torch.Tensor, alpha: torch.Tensor) -> torch.Tensor:
-    """Colour (h, w, 3) enlarged bicubically to (H, W, 3) in [0, 1]; 0 where alpha (H, W) is 0."""
+def plate_color(color: torch.Tensor, alpha: torch.Tensor, window: Window | None = None) -> torch.Tensor:
+    """Colour (h, w, 3) enlarged bicubically to (H, W, 3) in [0, 1]; 0 where alpha (H, W) is 0. window: see
+    `plate_alpha`."""
+    window = window or Window.whole(alpha.shape)
     if native_color is None or color.is_cuda:
-        return reference_color(color, alpha)
-    return torch.from_numpy(native_color(color.contiguous().numpy(), alpha.contiguous().numpy()))
+        return reference_color(color, alpha, window)
+    color, alpha = color.contiguous(), alpha.contiguous()
+    return torch.from_numpy(native_color(color.numpy(), alpha.numpy(), *window.size, list(window.part)))
 
 
 def reference_alpha(
-    alpha: torch.Tensor, fit: torch.Tensor, edge: torch.Tensor, plate: torch.Tensor, steepness: float
+    alpha: torch.Tensor,
+    fit: torch.Tensor,
+    edge: torch.Tensor,
+    plate: torch.Tensor,
+    steepness: float,
+    window: Window | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """`plate_alpha` in plain torch, on any device."""
-    size = plate.shape[:2]
-    value = resize(alpha[..., None], size)[..., 0].clamp(0, 1)
-    low, rise, distance, hard = (grow(x[None, None], size)[0, 0] for x in edge.unbind(-1))
+    size, part = window or Window.whole(plate.shape)
+    here = part.slices
+    value = resize(alpha[..., None], size)[..., 0].clamp(0, 1)[here]
+    low, rise, distance, hard = (grow(x[None, None], size)[0, 0][here] for x in edge.unbind(-1))
     t = (0.5 + steepness * distance / hard.clamp_min(1e-6)).clamp(0, 1)
     value = (value + low + t * rise - hard * value).clamp(0, 1)
-    fine = grow(fit.movedim(-1, 0)[None], size)[0].movedim(0, -1)
+    fine = grow(fit.movedim(-1, 0)[None], size)[0].movedim(0, -1)[here]
     guided = (fine[..., :3] * plate).sum(-1) + fine[..., 3]
     guided = ((guided - FIT_STRETCH) / (1 - 2 * FIT_STRETCH)).clamp(0, 1)
     value = value + fine[..., 4] * (guided - value)
     return ((value - SNAP_RANGE[0]) / (SNAP_RANGE[1] - SNAP_RANGE[0])).clamp(0, 1), fine[..., 4]
 
 
-def reference_color(color: torch.Tensor, alpha: torch.Tensor) -> torch.Tensor:
+def reference_color(color: torch.Tensor, alpha: torch.Tensor, window: Window | None = None) -> torch.Tensor:
     """`plate_color` in plain torch, on any device."""
-    return resize(color, alpha.shape).clamp(0, 1) * (alpha != 0)[..., None]
+    size, part = window or Window.whole(alpha.shape)
+    return resize(color, size).clamp(0, 1)[part.slices] * (alpha != 0)[..., None]
 
 
 def resize(image: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:

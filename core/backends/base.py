@@ -17,6 +17,7 @@ from vera.core.layer.match import Matching, measure
 from vera.core.layer.origin import Origin
 from vera.core.layer.outputs.output import Formats, Shot
 from vera.core.plate.color import PlateColor
+from vera.core.plate.fit import at_model_size
 from vera.core.plate.region import Region
 from vera.core.plate.source import HeldOutMask, Mask, Plate
 from vera.core.progress import ProgressLike
@@ -104,6 +105,10 @@ class Job:
     def source(self, pixels: np.ndarray) -> np.ndarray:
         """A frame's pixels, cropped to the region and converted to the model's range, (H, W, 3) float32 in [0, 1]."""
         return self.color.to_model(self.region.crop(pixels))
+
+    def at_model_size(self, pixels: np.ndarray, size: tuple[int, int] | None = None) -> torch.Tensor:
+        """`source` averaged to the model's size, or another size (width, height): (3, h, w)."""
+        return at_model_size(self.color, self.region.crop(pixels), size or self.size)
 
     def filmed(self, frame: int) -> FilmedFrame:
         """Read a frame's pixels and mask. Movies require calls in frame order and from one thread."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -31,14 +31,14 @@ from vera.core.backends.base import (
 from vera.core.backends.shot_shapes import DecodedFrame, ShotLatents, light_of, text_of_shapes, with_shapes
 from vera.core.errors import InputError
 from vera.core.layer.backdrop.behind import BackdropFrame, kept_as_masked, shown_as_masked
-from vera.core.layer.blend_space import Change, ModelLayer, layer_for_blending
+from vera.core.layer.blend_space import Change, ModelLayer, layer_for_blending, tiled
 from vera.core.layer.delivery_loop import FilmedFrame, FinishedFrame, deliver_frames
 from vera.core.layer.drawn_object import Drawn, DrawnFrame, over_rest, soft_below
 from vera.core.layer.foreground import clean_color
 from vera.core.layer.match import LaidLayer
-from vera.core.layer.matte import clean_alpha, refine_alpha, steady
+from vera.core.layer.matte import PlannedAlpha, clean_alpha, refine_alpha, steady
 from vera.core.layer.origin import GENERATED, Origin
-from vera.core.layer.particles import over_veil
+from vera.core.layer.particles import Particles, over_veil
 from vera.core.layer.plate_light import Scene
 from vera.core.layer.relative import relative_share
 from vera.core.layer.turbulence import Turbulence, with_structure
@@ -67,8 +67,9 @@ from vera.core.sampling.kept_people import (
 from vera.core.sampling.latent_store import ClipLatents, LatentStore, LayerLatents
 from vera.core.sampling.shots import encoded_shots, generated_shots, room_for_latents
 from vera.core.sampling.speed_options import SpeedOptions
+from vera.kernels.part import Part, Window
 from vera.kernels.plate_size import plate_color, resize
-from vera.kernels.subject import free_subject
+from vera.kernels.subject import SEARCH_MARGIN, free_subject
 
 # Warning for prompts that name a colour or material outside of the training set.
 NO_FINISH = (
@@ -396,10 +397,9 @@ def decoded_frames(model: Model, layers: Any, plate: Any, count: int) -> Iterato
 
 def finish_frame(job: GenerateJob, filmed: FilmedFrame, decoded: DecodedFrame) -> FinishedFrame:
     """The layer at plate size of one decoded frame."""
-    source = job.source(filmed.pixels)
     share = _share_of_plate(job, decoded)
-    guide = shrink(torch.from_numpy(source), *job.size)
-    layer, matte = plate_sized_layer(job, filmed, source, decoded, guide, share)
+    guide = job.at_model_size(filmed.pixels)
+    layer, matte = plate_sized_layer(job, filmed, decoded, guide, share)
     composed = decoded.alpha * decoded.color + (1 - decoded.alpha) * guide
     facts = {
         "agreement_error": float((composed - decoded.composite).pow(2).mean()),  # mean square, encoded [0, 1]
@@ -421,57 +421,129 @@ def _share_of_plate(job: GenerateJob, decoded: DecodedFrame) -> torch.Tensor | N
     return share if share.max() > 0 else None
 
 
+class Edit(NamedTuple):
+    """What is drawn in a part of the plate, before it is matched to it.
+
+    color: (H, W, 3), straight. matte, explained: (H, W), alpha, and how far the plate explains it. own: (H, W), alpha
+    of what has no grain of the plate; None if nothing is drawn by its shape
+    """
+
+    color: torch.Tensor
+    matte: torch.Tensor
+    explained: torch.Tensor
+    own: torch.Tensor | None
+
+
+class Place(NamedTuple):
+    """Where an edit is drawn: a window of the region, and the plate (H, W, 3) there, in the model's range."""
+
+    window: Window
+    plate: torch.Tensor
+
+
+class Drawing(NamedTuple):
+    """An edit that can be drawn in any part of the region.
+
+    part: outside of which its alpha is 0; None if it is empty. is_explained: whether the plate explains some alpha
+    """
+
+    part: Part | None
+    is_explained: bool
+    draw: Callable[[Place], Edit]
+
+
 def plate_sized_layer(
     job: GenerateJob,
     filmed: FilmedFrame,
-    source: np.ndarray,
     decoded: DecodedFrame,
     guide: torch.Tensor,
     share: torch.Tensor | None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The region's premultiplied layer (H, W, 4), and the model's matte (H, W).
 
-    source: the region (H, W, 3) in the model's range
-    guide: (3, h, w), the same at model size
+    guide: (3, h, w), the region in the model's range, at model size
     share: (h, w), of colour that is taken relative to the plate, or None
-    Both results are 0 outside of the frame's mask. The model treats a mask as a hint; this enforces it.
+    Both results are 0 outside of the frame's mask. The model treats a mask as a hint; this enforces it. Work is done
+    where the layer can be; the result does not depend on that.
     """
-    plate = torch.from_numpy(source)
-    alpha = clean_alpha(decoded.alpha)
+    size, dtype = (job.region.height, job.region.width), job.delivery.formats.dtype
+    layer, matte = np.zeros((*size, 4), dtype), np.zeros(size, np.float32)
+    drawing = _drawing(job, filmed, decoded, guide)
+    if drawing.part is None:
+        return layer, matte
+    margin = max(job.matching.reach, SEARCH_MARGIN if drawing.is_explained else 0)
+    window = Window(size, tiled(drawing.part.grown(margin, size), size))
+    here = window.part.slices
+    layer[here], matte[here] = _layer_in(job, filmed, decoded, drawing, (window, share))
+    return layer, matte
+
+
+def _layer_in(
+    job: GenerateJob,
+    filmed: FilmedFrame,
+    decoded: DecodedFrame,
+    drawing: Drawing,
+    asked: tuple[Window, torch.Tensor | None],
+) -> tuple[np.ndarray, np.ndarray]:
+    """`plate_sized_layer` in a window that holds the whole layer. asked: the window, and the share."""
+    window, share = asked
+    here, part = window.part.slices, window.part
+    pixels = job.region.crop(filmed.pixels)[here]
+    source = job.color.to_model(pixels)
+    allowed = None if filmed.allowed is None else filmed.allowed[here]
+    edit, matte, explained, own = drawing.draw(Place(window, torch.from_numpy(source)))
+    if allowed is not None:
+        matte = matte * allowed
+    edit, matte = job.matching.softened(edit, matte, explained, allowed)
+    edit, raised = free_subject(edit, matte, explained, torch.from_numpy(source))
+    relative = None if share is None else _share_at_plate_size(share, window.size)[here]
+    if relative is not None and own is not None:
+        relative = relative * (1 - own.numpy())
+    change = None
+    if relative is not None and decoded.reconstruction is not None:
+        reconstruction = plate_color(decoded.reconstruction.movedim(0, -1), raised, window).numpy()
+        change = Change(pixels, reconstruction, relative)
+    corner = (job.region.y + part.top, job.region.x + part.left)
+    laid = LaidLayer(edit.numpy(), raised.numpy(), source, relative, filmed.frame, corner)
+    composed = ModelLayer(job.matching.grained(laid), laid.alpha, source, change)
+    return layer_for_blending(composed, job.color, job.blending, job.delivery.formats.dtype), matte.numpy()
+
+
+def _drawing(job: GenerateJob, filmed: FilmedFrame, decoded: DecodedFrame, guide: torch.Tensor) -> Drawing:
+    """The edit of one frame. guide: (3, h, w), the region at model size."""
+    alpha, size = clean_alpha(decoded.alpha), (job.region.height, job.region.width)
     if isinstance(decoded.drawn, DrawnFrame):
-        edit, matte, explained, own = _object_layer(job, filmed, decoded, alpha, guide, plate)
-    elif isinstance(decoded.drawn, BackdropFrame):
+        return _object_drawing(job, filmed, decoded, alpha, guide)
+    if decoded.drawn is None:
+        planned = PlannedAlpha.of(alpha, guide, size, job.model.limits.step_width)
+
+        def draw(place: Place) -> Edit:
+            matte, explained = planned.drawn(place.plate, place.window)
+            color = plate_color(clean_color(decoded.color, alpha).movedim(0, -1), matte, place.window)
+            return Edit(color, matte, explained, None)
+
+        return Drawing(planned.part, planned.is_explained, draw)
+    return Drawing(Part.whole(size), True, lambda place: _drawn_everywhere(job, filmed, decoded, place.plate, guide))
+
+
+def _drawn_everywhere(
+    job: GenerateJob, filmed: FilmedFrame, decoded: DecodedFrame, plate: torch.Tensor, guide: torch.Tensor
+) -> Edit:
+    """A background or an effect, which can be anywhere in the region (H, W, 3)."""
+    alpha = clean_alpha(decoded.alpha)
+    if isinstance(decoded.drawn, BackdropFrame):
         alpha = _as_masked(job, filmed, plate, alpha)
         if decoded.drawn.colors is not None:
             alpha = 1 - decoded.drawn.colors.drawn(1 - alpha, guide)
         matte, explained = refine_alpha(alpha, guide, plate, job.model.limits.step_width)
         edit = decoded.drawn.codes((plate.shape[0], plate.shape[1]), not job.color.space.is_scene)
-        own = torch.ones_like(matte)
-    elif isinstance(decoded.drawn, Turbulence):
+        return Edit(edit, matte, explained, torch.ones_like(matte))
+    if isinstance(decoded.drawn, Turbulence):
         edit, matte = with_structure(decoded.drawn, alpha, decoded.color, _scene(job, filmed))
-        explained, own = torch.zeros_like(matte), torch.ones_like(matte)
-    elif decoded.drawn is not None:
-        edit, matte, own = over_veil(decoded.drawn, alpha, decoded.color, _scene(job, filmed))
-        explained = torch.zeros_like(matte)
-    else:
-        matte, explained = refine_alpha(alpha, guide, plate, job.model.limits.step_width)
-        edit, own = plate_color(clean_color(decoded.color, alpha).movedim(0, -1), matte), None
-    if filmed.allowed is not None:
-        matte = matte * filmed.allowed
-    edit, matte = job.matching.softened(edit, matte, explained, filmed.allowed)
-    edit, raised = free_subject(edit, matte, explained, plate)
-    relative = None if share is None else _share_at_plate_size(share, raised.shape)
-    if relative is not None and own is not None:
-        relative = relative * (1 - own.numpy())
-    change = None
-    if relative is not None and decoded.reconstruction is not None:
-        reconstruction = plate_color(decoded.reconstruction.movedim(0, -1), raised).numpy()
-        change = Change(job.region.crop(filmed.pixels), reconstruction, relative)
-    laid = LaidLayer(edit.numpy(), raised.numpy(), source, relative, filmed.frame, (job.region.y, job.region.x))
-    dtype = job.delivery.formats.dtype
-    composed = ModelLayer(job.matching.grained(laid), laid.alpha, source, change)
-    layer = layer_for_blending(composed, job.color, job.blending, dtype)
-    return layer, matte.numpy()
+        return Edit(edit, matte, torch.zeros_like(matte), torch.ones_like(matte))
+    assert isinstance(decoded.drawn, Particles)
+    edit, matte, own = over_veil(decoded.drawn, alpha, decoded.color, _scene(job, filmed))
+    return Edit(edit, matte, torch.zeros_like(matte), own)
 
 
 def _as_masked(job: GenerateJob, filmed: FilmedFrame, plate: torch.Tensor, alpha: torch.Tensor) -> torch.Tensor:
@@ -485,41 +557,42 @@ def _as_masked(job: GenerateJob, filmed: FilmedFrame, plate: torch.Tensor, alpha
     return kept_as_masked(shown_as_masked(alpha, mask), mask)
 
 
-def _object_layer(
-    job: GenerateJob,
-    filmed: FilmedFrame,
-    decoded: DecodedFrame,
-    alpha: torch.Tensor,
-    guide: torch.Tensor,
-    plate: torch.Tensor,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Colour (H, W, 3), alpha, the share that the plate explains, and the object's alpha, each (H, W), of an object
-    drawn as a shape. alpha: (h, w), the model's, cleaned."""
+def _object_drawing(
+    job: GenerateJob, filmed: FilmedFrame, decoded: DecodedFrame, alpha: torch.Tensor, guide: torch.Tensor
+) -> Drawing:
+    """An object drawn as a shape, over the soft rest of the model's layer. alpha: (h, w), the model's, cleaned."""
     assert isinstance(decoded.drawn, DrawnFrame)
     frame, width = decoded.drawn, job.model.limits.step_width
     rest = soft_below(frame, alpha, job.aspect) if frame.shape.soft and frame.moved == (0, 0) else None
+    scene = _scene(job, filmed, frame.place()[:2])
+    drawn, below, front = Drawn(frame, scene), None, None
     if rest is not None and rest.any():
-        matte, explained = refine_alpha(rest, guide, plate, width)
-        edit = plate_color(clean_color(decoded.color, rest).movedim(0, -1), matte)
-    else:
-        matte, explained, edit = torch.zeros(plate.shape[:2]), torch.zeros(plate.shape[:2]), torch.zeros(plate.shape)
-    shown, hides = _shown(frame, plate, width)
-    edit, matte, own = over_rest(Drawn(frame, _scene(job, filmed, frame.place()[:2])), shown, edit, matte * shown)
-    return edit, matte, torch.maximum(explained, hides * own), own
+        below = PlannedAlpha.of(rest, guide, scene.size, width)
+    if frame.hidden is not None:
+        height, columns = frame.hidden.shape
+        front = PlannedAlpha.of(
+            1 - frame.hidden, job.at_model_size(filmed.pixels, (columns, height)), scene.size, width
+        )
+
+    def draw(place: Place) -> Edit:
+        window, plate = place
+        nothing, everywhere = torch.zeros(plate.shape[:2]), torch.ones(plate.shape[:2])
+        shown, hides = (everywhere, nothing) if front is None else front.drawn(plate, window)
+        matte, explained, edit = nothing, nothing, torch.zeros(plate.shape)
+        if below is not None and rest is not None:
+            matte, explained = below.drawn(plate, window)
+            edit = plate_color(clean_color(decoded.color, rest).movedim(0, -1), matte, window)
+        edit, matte, own = over_rest(drawn, shown, edit, matte * shown, (window.part.top, window.part.left))
+        return Edit(edit, matte, torch.maximum(explained, hides * own), own)
+
+    part = drawn.part if below is None else below.part.joined(drawn.part) if below.part else drawn.part
+    return Drawing(part, front is not None or (below is not None and below.is_explained), draw)
 
 
 def _scene(job: GenerateJob, filmed: FilmedFrame, place: tuple[float, float] | None = None) -> Scene:
     """The region of a frame, to draw into. place: where, see `PlateLight.of`."""
     size = (job.region.height, job.region.width)
     return Scene(size, job.aspect, light_of(job, filmed.pixels, place), not job.color.space.is_scene)
-
-
-def _shown(frame: DrawnFrame, plate: torch.Tensor, step_width: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """How far nothing is in front of an object, and how far the plate explains that, (H, W) each."""
-    if frame.hidden is None:
-        return torch.ones(plate.shape[:2]), torch.zeros(plate.shape[:2])
-    height, width = frame.hidden.shape
-    return refine_alpha(1 - frame.hidden, shrink(plate, width, height), plate, step_width)
 
 
 def _share_at_plate_size(share: torch.Tensor, size: tuple[int, int]) -> np.ndarray:

@@ -17,6 +17,7 @@ from vera.core.plate.color_curve import DISPLAY, decode_srgb, encode_srgb
 from vera.core.plate.color_space import LINEAR, ColorSpace, find_space
 from vera.kernels.halves import to_floats, to_halves
 from vera.kernels.over import over, over_through
+from vera.kernels.part import Part
 
 # Smallest alpha that is kept. A smaller one changes at most 1/16 of an 8-bit step, and the plate keeps its bits there.
 LEAST_ALPHA = 2.0**-12
@@ -142,6 +143,18 @@ def layer_for_blending(
     return blended
 
 
+def tiled(part: Part, size: tuple[int, int]) -> Part:
+    """The part of a picture enlarged to whole tiles of `layer_for_blending`, which then gives the whole picture's bits
+    there."""
+    (rows, columns), (height, width) = _TILE, size
+    return Part(
+        part.top // rows * rows,
+        min(height, -(-part.bottom // rows) * rows),
+        part.left // columns * columns,
+        min(width, -(-part.right // columns) * columns),
+    )
+
+
 def _tiles(height, width):
     """Tiles of a picture, small enough that the arrays of one tile stay in the processor's cache."""
     for top in range(0, height, _TILE[0]):
@@ -261,9 +274,19 @@ def _half_not_below(values):
     return np.where(low, np.nextafter(halves, np.float16(2)), halves)
 
 
-def composite(pixels: np.ndarray, layer: np.ndarray, color: PlateColor, blending: Blending) -> np.ndarray:
+def composite(
+    pixels: np.ndarray, layer: np.ndarray, color: PlateColor, blending: Blending, part: Part | None = None
+) -> np.ndarray:
     """The layer over the plate, in the plate's own values; the plate keeps its bits where alpha is 0. See
-    kernels/over.py."""
+    kernels/over.py.
+
+    part: outside of which alpha is 0, if known
+    """
+    if part is not None and part.size != layer.shape[:2]:
+        laid = np.array(pixels, order="C")
+        if min(part.size):
+            laid[part.slices] = composite(pixels[part.slices], layer[part.slices], color, blending)
+        return laid
     bits = _CODE_BITS.get(color.pixel_type)
     own = color.space.curve
     if blending.name == "linear" and color.space == blending.space:

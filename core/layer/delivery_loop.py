@@ -17,6 +17,8 @@ from vera.core.layer.outputs.output import FramePixels
 from vera.core.plate.color import PlateColor
 from vera.core.plate.source import Plate
 from vera.core.progress import ProgressLike
+from vera.kernels.part import Part
+from vera.kernels.shrink import alpha_box
 
 MAX_THREADS = 4  # frames finished at once; each holds some ten pictures of the plate's size in memory
 
@@ -123,8 +125,10 @@ def _frames_as_delivered(
 
 def _finish_and_write(job: JobKind, filmed: FilmedFrame, layer: Layer, finish: Finish[JobKind, Layer]) -> None:
     finished = finish(job, filmed, layer)
-    laid_over = composite(filmed.pixels, finished.layer, job.color, job.blending)
-    facts = finished.facts | {"coverage": float((finished.layer[..., 3] > 0).mean())}
+    count, part = alpha_box(finished.layer)
+    part = part or Part(0, 0, 0, 0)
+    laid_over = composite(filmed.pixels, finished.layer, job.color, job.blending, part)
+    facts = finished.facts | {"coverage": count / finished.layer[..., 3].size}
     pixels = FramePixels(finished.layer, laid_over, finished.matte, finished.split)
     job.delivery.write(filmed.frame, pixels, facts, filmed.pixels)
 

@@ -26,6 +26,7 @@ from torch import Tensor
 
 from vera.core.layer.plate_light import Scene, display_codes
 from vera.core.model.interfaces import ShotObject, SurfacePoints
+from vera.kernels.part import Part
 from vera.kernels.planes import smoothstep
 
 BOX_HALF_SIDE = (
@@ -166,6 +167,11 @@ class Box:
     u: Tensor
     v: Tensor
 
+    def within(self, corner: tuple[int, int]) -> tuple[slice, slice]:
+        """Rows and columns relative to a row and a column of the picture."""
+        rows, columns = (slice(s.start - at, s.stop - at) for s, at in zip((self.rows, self.columns), corner))
+        return rows, columns
+
 
 @dataclass(frozen=True)
 class Coverage:
@@ -271,23 +277,36 @@ class Drawn:
     frame: DrawnFrame
     scene: Scene
 
+    @property
+    def part(self) -> Part | None:
+        """The part of the scene that contains the object and its shadow; None if both are outside."""
+        found = None
+        for box in (box_of(self.frame, self.scene.size, self.scene.aspect), shadow_box(self)):
+            if box is not None:
+                part = Part(box.rows.start, box.rows.stop, box.columns.start, box.columns.stop)
+                found = part.joined(found)
+        return found
 
-def over_rest(drawn: Drawn, shown: Tensor, edit: Tensor, matte: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+
+def over_rest(
+    drawn: Drawn, shown: Tensor, edit: Tensor, matte: Tensor, corner: tuple[int, int] = (0, 0)
+) -> tuple[Tensor, Tensor, Tensor]:
     """Composite the object and its contact shadow over the rest of the model's layer, at plate size.
 
     shown (H, W): visible share of the object, by occlusion. edit (H, W, 3), matte (H, W): straight colour and alpha of
-    the rest; both are overwritten.
+    the rest; both are overwritten. corner: row and column of the scene at which (H, W) begins; it contains
+    `drawn.part`.
     Returns straight colour (H, W, 3), alpha (H, W), and the object's own alpha (H, W) in it.
     """
     own = torch.zeros_like(matte)
     if shadow := contact_shadow(drawn):
         box, dark = shadow
-        here = (box.rows, box.columns)
+        here = box.within(corner)
         dark = dark * shown[here]
         edit[here] *= (matte[here] / torch.maximum(matte[here], dark).clamp_min(1e-6))[..., None]
         matte[here] = torch.maximum(matte[here], dark)
     if made := picture(drawn):
-        here = (made.box.rows, made.box.columns)
+        here = made.box.within(corner)
         own[here] = made.alpha * shown[here]
         over, under = own[here], (1 - own[here]) * matte[here]
         matte[here] = over + under
@@ -360,21 +379,24 @@ def contact_shadow(drawn: Drawn) -> tuple[Box, Tensor] | None:
     None if the object does not stand on anything or is outside the picture. The shadow fades as the object leaves the
     ground, see `standing`.
     """
-    if not drawn.frame.shape.stands:
-        return None
-    box = box_of(drawn.frame, drawn.scene.size, drawn.scene.aspect, reach=2.0)
+    box = shadow_box(drawn)
     if box is None:
         return None
     away = -float(drawn.scene.light.key[0])
-    box = _cropped(box, (-SHADOW_HALF_WIDTH, SHADOW_HALF_WIDTH), SHADOW_ROWS)
-    if box is None:
-        return None
     v, u = box.v[:, None], box.u[None]
     flat = torch.hypot((u - 0.2 * away) / 1.25, (v - 0.98) / 0.26)
     core = torch.hypot((u - 0.05 * away) / 0.7, (v - 0.985) / 0.09)
     depth = SHADOW * (1.15 - 0.5 * drawn.scene.light.ambient)
     shadow = depth * (0.75 * smoothstep(-flat, -1.0, -0.15) ** 1.5 + 0.5 * smoothstep(-core, -1.0, -0.2))
     return box, (shadow * drawn.frame.standing).clamp(0, 0.85)
+
+
+def shadow_box(drawn: Drawn) -> Box | None:
+    """Where the contact shadow can be; None for an object that has none, or if that is outside of the picture."""
+    if not drawn.frame.shape.stands:
+        return None
+    box = box_of(drawn.frame, drawn.scene.size, drawn.scene.aspect, reach=2.0)
+    return box and _cropped(box, (-SHADOW_HALF_WIDTH, SHADOW_HALF_WIDTH), SHADOW_ROWS)
 
 
 def _cropped(box: Box, right: tuple[float, float], down: tuple[float, float]) -> Box | None:

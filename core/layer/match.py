@@ -82,6 +82,11 @@ class Matching:
         sharpness = {} if self.blur is None else {"sharpness": {"edge_blur": round(self.blur, 3)}}
         return {"match": grain | sharpness} if self.asked else {}
 
+    @property
+    def reach(self) -> int:
+        """Pixels beyond a layer's edge that `softened` reads or changes."""
+        return 0 if self.blur is None else round(GAUSSIAN_REACH * self.blur) + 4
+
     def softened(
         self, edit: torch.Tensor, alpha: torch.Tensor, explained: torch.Tensor | None, allowed: torch.Tensor | None
     ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -94,7 +99,7 @@ class Matching:
             return edit, alpha
         from vera.core.plate.sharpness import edge_blur
 
-        box = _box((alpha > 0) & (alpha < 1), round(GAUSSIAN_REACH * self.blur) + 4)
+        box = _box((alpha > 0) & (alpha < 1), self.reach)
         own = None if box is None else edge_blur(alpha[box].numpy())
         if box is None or own is None or self.blur**2 - own**2 < LEAST_BLUR**2:
             return edit, alpha

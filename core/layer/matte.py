@@ -7,7 +7,11 @@ no counterpart in the plate, so that the fit explains little of it. It is drawn 
 (outline.py).
 """
 
+from __future__ import annotations
+
+import math
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,6 +19,7 @@ import torch.nn.functional as F
 
 from vera.core.layer.outline import STEP_WIDTH, outline
 from vera.kernels import plate_size
+from vera.kernels.part import Part, Window
 from vera.kernels.planes import blur, smoothstep
 from vera.kernels.specks import remove_specks
 
@@ -44,6 +49,13 @@ EDGE_WIDTH = 1.5
 TILE = 24
 # Work tiles that are computed together. Raising it needs more memory than the processor's caches have.
 TILE_BATCH = 16
+
+# Model pixels, of those of the plate where these are larger, beyond which resampling does not reach: two of a cubic
+# filter, and one for rounding. Raising it only takes time.
+RESAMPLING_REACH = 3
+# Factor by which a cubic filter raises no value of a picture that is nowhere negative: 1.13 along each axis, with room.
+# Raising it only takes time.
+RESAMPLING_GAIN = 1.5
 
 
 def steady(frames: Iterable[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
@@ -82,6 +94,55 @@ def clean_alpha(alpha: torch.Tensor) -> torch.Tensor:
     return torch.from_numpy(kept).to(alpha.device)
 
 
+@dataclass(frozen=True)
+class PlannedAlpha:
+    """An alpha at model size with all that its drawing at plate size needs besides the plate; see `plate_alpha` in
+    kernels/plate_size.py.
+
+    size: (height, width) of the plate
+    """
+
+    alpha: torch.Tensor
+    fit: torch.Tensor
+    edge: torch.Tensor
+    steepness: float
+    size: tuple[int, int]
+
+    @classmethod
+    def of(
+        cls, alpha: torch.Tensor, guide: torch.Tensor, size: tuple[int, int], step_width: float = STEP_WIDTH
+    ) -> PlannedAlpha:
+        """For an alpha (h, w) over a plate. guide: (3, h, w), the plate at model size. step_width: see
+        `refine_alpha`."""
+        scale = max(n / o for n, o in zip(size, alpha.shape))
+        edge = outline(alpha, step_width)
+        edge *= min(1.0, max(0.0, scale - 1))  # at model size the decoded alpha is already exact
+        return cls(alpha, plate_fit(alpha, guide), edge, max(1.0, scale / EDGE_WIDTH), size)
+
+    @property
+    def is_explained(self) -> bool:
+        """Whether the plate explains any of it."""
+        return bool(self.fit[..., 4].any())
+
+    @property
+    def part(self) -> Part | None:
+        """A part of the plate outside of which the drawn alpha is 0; None if it is 0 everywhere."""
+        faint = plate_size.SNAP_RANGE[0] / RESAMPLING_GAIN
+        grids = ((self.alpha > faint) | (self.fit[..., 4] > 0), self.edge[..., 3] > 0)
+        found = None
+        for there in grids:
+            if (box := _box_at(there, self.size)) is not None:
+                found = box.joined(found)
+        return found
+
+    def drawn(self, plate: torch.Tensor, window: Window | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+        """Alpha at plate size, with exact 0 and 1, and how far the plate explains it, (H, W) each.
+
+        plate: (H, W, 3), all of it or the part that `window` is.
+        """
+        return plate_size.plate_alpha(self.alpha, self.fit, self.edge, plate, self.steepness, window)
+
+
 def refine_alpha(
     alpha: torch.Tensor, guide: torch.Tensor, plate: torch.Tensor, step_width: float = STEP_WIDTH
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -90,10 +151,20 @@ def refine_alpha(
     guide: (3, h, w), the plate at model size. plate: (H, W, 3). Both encoded, in [0, 1]; float32 on one device.
     step_width: width in model pixels of a step as the model decodes it; a wider rise is intentionally soft
     """
-    scale = max(n / o for n, o in zip(plate.shape, alpha.shape))
-    edge = outline(alpha, step_width)
-    edge *= min(1.0, max(0.0, scale - 1))  # at model size the decoded alpha is already exact
-    return plate_size.plate_alpha(alpha, plate_fit(alpha, guide), edge, plate, max(1.0, scale / EDGE_WIDTH))
+    return PlannedAlpha.of(alpha, guide, (plate.shape[0], plate.shape[1]), step_width).drawn(plate)
+
+
+def _box_at(there: torch.Tensor, size: tuple[int, int]) -> Part | None:
+    """The part of a picture of `size` that the true pixels of (h, w) contribute to when it is resampled."""
+    ends = list[int]()
+    for axis in (1, 0):
+        found, old, new = there.any(axis).nonzero()[:, 0], there.shape[1 - axis], size[1 - axis]
+        if not len(found):
+            return None
+        margin = RESAMPLING_REACH * max(1.0, old / new)
+        low, high = float(found[0]) - margin, float(found[-1]) + 1 + margin
+        ends += [max(0, math.floor(low * new / old)), min(new, math.ceil(high * new / old))]
+    return Part(*ends)
 
 
 def plate_fit(alpha: torch.Tensor, guide: torch.Tensor) -> torch.Tensor:

@@ -1,6 +1,7 @@
 """Preview movie, contact sheet and thumbnails of a delivery, encoded for a display."""
 
 import functools
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from fractions import Fraction
@@ -19,7 +20,10 @@ from vera.core.layer.blend_space import Blending
 from vera.core.layer.origin import KEEP_TAGS, UNSTATED, Origin
 from vera.core.plate.color_curve import decode_srgb, encode_srgb
 from vera.core.plate.source import Plate
-from vera.kernels.halves import to_floats, to_halves
+from vera.kernels import shrink
+from vera.kernels.halves import to_halves
+from vera.kernels.part import Part
+from vera.kernels.shrink import alpha_box
 
 _MOVIE_WIDTH = 1280  # largest width of the movie in pixels; raising it shows more detail and slows down delivery
 # (row, column) of the movie's four pictures. They have one size, so that a wipe can compare them.
@@ -46,24 +50,60 @@ class Shown:
     gain: float = 1.0
 
 
+@dataclass(frozen=True)
+class SmallFrame:
+    """Plate, layer and composite (h, w, C), each in its own type, at the movie's picture size. The composite is the
+    plate outside of `part`."""
+
+    plate: np.ndarray
+    layer: np.ndarray
+    composite: np.ndarray
+    part: Part
+
+
 def shrunk(
     plate: Plate, filmed: np.ndarray, layer: np.ndarray, composite: np.ndarray, white: float = np.inf
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Plate, layer and composite (H, W, C), each in its own type, at the movie's picture size.
+) -> SmallFrame:
+    """A frame's pixels (H, W, C) at the movie's picture size. The composite has the plate's bits where alpha is 0.
 
     white: value of display white in a linear plate. Highlights of plate and composite are clipped there before they are
         averaged, as the display does; otherwise they would bleed into their neighbours.
     """
     size = _small(plate)
-    return _reduced(filmed, size, white), _reduced(layer, size), _reduced(composite, size, white)
+    small = _reduced(filmed, size, Part.whole(size), white)
+    _, box = alpha_box(layer)
+    layer_small, composite_small = np.zeros((*size, 4), layer.dtype), small.copy()
+    if box is None:
+        return SmallFrame(small, layer_small, composite_small, Part(0, 0, 0, 0))
+    part = _reached(box, layer.shape[:2], size)
+    layer_small[part.slices] = _reduced(layer, size, part)
+    composite_small[part.slices] = _reduced(composite, size, part, white)
+    return SmallFrame(small, layer_small, composite_small, part)
+
+
+def _reached(box: Part, have: tuple[int, ...], size: tuple[int, int]) -> Part:
+    """The part of a picture shrunk to `size` that pixels of a box in the whole one, of size `have`, contribute to."""
+    ends = []
+    for low, high, old, new in ((box.top, box.bottom, have[0], size[0]), (box.left, box.right, have[1], size[1])):
+        margin = 1 + math.ceil(1.5 * max(1.0, new / old))
+        ends += [max(0, low * new // old - margin), min(new, -(-high * new // old) + margin)]
+    return Part(*ends)
 
 
 def movie_picture(shown: Shown, plate: Plate) -> np.ndarray:
     """The four `VIEWS`: composite and plate, below them layer over a checkerboard and alpha. (2 h, 2 w, 3) uint8."""
-    size = _small(plate)
+    height, width = size = _small(plate)
     checkered, alpha = _layer_views(shown.layer, shown.blending, size, shown.gain)
-    above = np.concatenate([_shrink(shown.composite, size), _shrink(shown.plate, size)], axis=1)
-    return _bytes(np.concatenate([above, np.concatenate([checkered, alpha], axis=1)]))
+    views = {
+        "composite": _shrink(shown.composite, size),
+        "plate": _shrink(shown.plate, size),
+        "layer": checkered,
+        "alpha": alpha,
+    }
+    picture = np.empty(movie_shape(plate), np.uint8)
+    for name, (row, column) in VIEWS.items():
+        picture[height * row : height * (row + 1), width * column : width * (column + 1)] = _bytes(views[name])
+    return picture
 
 
 def movie_shape(plate: Plate) -> tuple[int, int, int]:
@@ -110,7 +150,9 @@ def sheet_column(shown: Shown, plate: Plate) -> list[np.ndarray]:
     """A frame's pictures on the contact sheet, uint8: plate, layer over a checkerboard, alpha and composite."""
     size = _sheet_height(plate), _SHEET_WIDTH
     views = _layer_views(shown.layer, shown.blending, size, shown.gain)
-    return [_bytes(picture) for picture in (_shrink(shown.plate, size), *views, _shrink(shown.composite, size))]
+    pictures = [_bytes(picture) for picture in (_shrink(shown.plate, size), *views, _shrink(shown.composite, size))]
+    pictures[2] = pictures[2].repeat(3, axis=2)  # alpha
+    return pictures
 
 
 def write_contact_sheet(
@@ -158,19 +200,26 @@ def _small(plate: Plate) -> tuple[int, int]:
 def _layer_views(
     layer: np.ndarray, blending: Blending, size: tuple[int, int], gain: float = 1.0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The layer over a checkerboard, laid in its blending space, and its alpha."""
-    layer = _shrink(layer, size)
-    color, alpha = layer[..., :3], layer[..., 3:]
-    behind = _checkerboard_as_laid(size, blending, gain)
-    light = blending.to_light(color + (1 - alpha) * behind) * np.float32(gain)
-    picture = encode_srgb(np.maximum(light, 0))
-    return picture, np.broadcast_to(alpha, picture.shape)
+    """The layer over a checkerboard, laid in its blending space, (h, w, 3); and its alpha, (h, w, 1)."""
+    layer = np.ascontiguousarray(_shrink(layer, size))
+    behind, picture = _checkerboard_as_laid(size, blending, gain)
+    _, box = alpha_box(layer)
+    if box is not None:
+        here = layer[box.slices]
+        picture = picture.copy()
+        picture[box.slices] = _shown_light(here[..., :3] + (1 - here[..., 3:]) * behind[box.slices], blending, gain)
+    return picture, layer[..., 3:]
 
 
 @functools.lru_cache(maxsize=4)
-def _checkerboard_as_laid(size: tuple[int, int], blending: Blending, gain: float) -> np.ndarray:
-    """The checkerboard in the blending space, of a shot whose exposure is gain."""
-    return blending.from_light(decode_srgb(checkerboard(size)) / np.float32(gain))
+def _checkerboard_as_laid(size: tuple[int, int], blending: Blending, gain: float) -> tuple[np.ndarray, np.ndarray]:
+    """The checkerboard in the blending space, of a shot whose exposure is gain; and as it is shown."""
+    behind = blending.from_light(decode_srgb(checkerboard(size)) / np.float32(gain))
+    return behind, _shown_light(behind, blending, gain)
+
+
+def _shown_light(values: np.ndarray, blending: Blending, gain: float) -> np.ndarray:
+    return encode_srgb(np.maximum(blending.to_light(values) * np.float32(gain), 0))
 
 
 def checkerboard(size: tuple[int, int]) -> np.ndarray:
@@ -226,26 +275,20 @@ def _shrink(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return planes[0].permute(1, 2, 0).numpy()
 
 
-def _reduced(image: np.ndarray, size: tuple[int, int], white: float = np.inf) -> np.ndarray:
-    """The image at `size`, in its own type.
+def _reduced(image: np.ndarray, size: tuple[int, int], part: Part, white: float = np.inf) -> np.ndarray:
+    """A part of the image at `size`, in its own type.
 
     Large images are subsampled first, to at least twice `size`. In float images NaN becomes 0, and values above `white`
     become white.
     """
     step = max(1, min(have // (2 * wanted) for have, wanted in zip(image.shape, size)))
-    image = image[::step, ::step]
-    if image.dtype == np.uint8:
-        return _shrink(image, size)
-    if image.dtype.kind == "u":
-        return np.rint(_shrink(image.astype(np.float32), size)).astype(image.dtype)
-    most = min(white, float(np.finfo(image.dtype).max))
-    values = (
-        torch.from_numpy(np.require(to_floats(image), requirements=("C", "W")))
-        .nan_to_num(0.0, torch.inf, -torch.inf)
-        .clamp_(-most, most)
-    )
-    small = _shrink(values.numpy(), size)
-    return to_halves(small) if image.dtype == np.float16 else small.astype(image.dtype, copy=False)
+    is_float = image.dtype.kind == "f"
+    most = min(white, float(np.finfo(image.dtype).max)) if is_float else np.inf
+    small = shrink.shrunk(image[::step, ::step], size, part, most)
+    if is_float:
+        return to_halves(small) if image.dtype == np.float16 else small.astype(image.dtype, copy=False)
+    top = np.iinfo(image.dtype).max
+    return np.minimum(np.rint(small.astype(np.float64)), top).astype(image.dtype)
 
 
 def _bytes(picture: np.ndarray) -> np.ndarray:

@@ -98,9 +98,12 @@ class ShotPictures:
     def _shown(self, frame: int, filmed: np.ndarray, layer: np.ndarray, composite: np.ndarray) -> preview.Shown:
         """Plate, layer and composite for display, shrunk to the preview's size and then converted."""
         white = 1 / self.color.gain if self.color.space.is_linear else math.inf
-        filmed, layer, composite = preview.shrunk(self.plate, filmed, layer, composite, white)
-        filmed, composite = self.color.for_display(filmed), self.color.for_display(composite)
-        return preview.Shown(frame, filmed, layer.astype("float32"), composite, self.blending, self.color.gain)
+        small = preview.shrunk(self.plate, filmed, layer, composite, white)
+        shown_plate, here = self.color.for_display(small.plate), small.part.slices
+        shown_composite = shown_plate.copy()
+        shown_composite[here] = self.color.for_display(small.composite[here])
+        layer = small.layer.astype("float32")
+        return preview.Shown(frame, shown_plate, layer, shown_composite, self.blending, self.color.gain)
 
     def _shown_from_files(self, frame: int) -> preview.Shown:
         return self._shown(frame, self.plate.read(frame), *self.read(frame))

@@ -57,13 +57,19 @@ class PlateColor:
     def to_model(self, pixels: np.ndarray) -> np.ndarray:
         """A plate's pixels (H, W, 3 or 4) in the model's range: (H, W, 3) float32 in [0, 1]."""
         rgb = np.ascontiguousarray(pixels[..., :3])
-        if rgb.dtype.itemsize > 2 or not self.space.curve:
+        table = self.model_table(rgb.dtype)
+        if table is None:
             codes, flat = np.empty(rgb.shape, np.float32), rgb.reshape(-1, 3)
             for at in range(0, len(flat), _PORTION):
                 portion = slice(at, at + _PORTION)
                 codes.reshape(-1, 3)[portion] = self._codes(flat[portion])
             return codes
-        return _of_each(_model_codes(self, rgb.dtype), rgb)
+        return _of_each(table, rgb)
+
+    def model_table(self, dtype: np.dtype) -> np.ndarray | None:
+        """`to_model` of all values of a type, by their bits; None if channels are not converted one by one, or if there
+        are too many values."""
+        return _model_codes(self, dtype) if self._has_table(dtype) else None
 
     def from_model(self, codes: np.ndarray) -> np.ndarray:
         """The inverse of `to_model`: (..., 3) float32 in [0, 1] to the plate's numbers, integers' in [0, 1]."""
@@ -80,7 +86,7 @@ class PlateColor:
         """
         step = max(1, min(pixels.shape[:2]) // 270)
         rgb = np.ascontiguousarray(pixels[::step, ::step, :3])
-        if rgb.dtype.itemsize > 2 or not self.space.curve:
+        if not self._has_table(rgb.dtype):
             light = self.light(rgb)
             outside = [self._above(light), self._below(light)]
         else:
@@ -91,6 +97,10 @@ class PlateColor:
     def for_display(self, pixels: np.ndarray) -> np.ndarray:
         """The pixels for viewing: sRGB display values (H, W, 3) float32 in [0, 1], exposed and clipped at white."""
         return self.to_model(pixels) if self.curve is DISPLAY else DISPLAY.encode(self.light(pixels))
+
+    def _has_table(self, dtype: np.dtype) -> bool:
+        """Whether there is a table of all values of the type."""
+        return dtype.itemsize <= 2 and bool(self.space.curve)
 
     def _codes(self, rgb: np.ndarray) -> np.ndarray:
         if self._is_plain():

@@ -2,10 +2,13 @@
 
 import math
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
 from vera.core.errors import InputError
+from vera.core.plate.color import PlateColor
+from vera.kernels.area_means import area_means
 
 # Largest model size, as a multiple of the model's own pixel count. Raising it accepts narrower strips; needs memory.
 MAX_PIXELS_RATIO = 8
@@ -49,3 +52,12 @@ def shrink(image: torch.Tensor, width: int, height: int) -> torch.Tensor:
     if image.shape[0] >= height and image.shape[1] >= width:
         return F.interpolate(planes, (height, width), mode="area")[0]
     return F.interpolate(planes, (height, width), mode="bilinear", antialias=True)[0]
+
+
+def at_model_size(color: PlateColor, pixels: np.ndarray, size: tuple[int, int]) -> torch.Tensor:
+    """A plate's pixels (H, W, 3 or 4) in the model's range, averaged to size (width, height): (3, height, width)."""
+    width, height = size
+    table = color.model_table(pixels.dtype)
+    if table is not None and pixels.shape[0] >= height and pixels.shape[1] >= width:
+        return area_means(pixels, table, (height, width))
+    return shrink(torch.from_numpy(color.to_model(pixels)), width, height)

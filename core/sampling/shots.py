@@ -78,6 +78,7 @@ class GeneratedJob(Protocol):
     def pixels(self, frame: int) -> np.ndarray: ...
     def allowed(self, frame: int) -> torch.Tensor | None: ...
     def source(self, pixels: np.ndarray) -> np.ndarray: ...
+    def at_model_size(self, pixels: np.ndarray) -> torch.Tensor: ...
 
 
 def room_for_latents(model: Model, count: int, size: tuple[int, int], mask: bool) -> int:
@@ -177,11 +178,11 @@ def _model_frames(job: GeneratedJob, progress: ProgressLike, stopping: Callable[
     for frame in job.plate.frames:
         if stopping():
             raise StoppedError(f"stopped while reading frame {frame}")
-        source = torch.from_numpy(job.source(job.pixels(frame)))
+        pixels = job.pixels(frame)
         mask = job.allowed(frame)
         if mask is not None:
             mask = shrink(mask[..., None], *job.size).expand(3, -1, -1)
         elif job.keeps_people:
-            mask = background_of(source, job.size).expand(3, -1, -1)
-        yield ModelFrame(frame, shrink(source, *job.size), mask)
+            mask = background_of(torch.from_numpy(job.source(pixels)), job.size).expand(3, -1, -1)
+        yield ModelFrame(frame, job.at_model_size(pixels), mask)
         progress.advance()

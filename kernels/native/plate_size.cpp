@@ -4,6 +4,7 @@
 #include "plate_size.hpp"
 
 #include <algorithm>
+#include <cstdint>
 #include <vector>
 
 #include "rows.hpp"
@@ -33,19 +34,21 @@ float sum(const float* row, const CubicTaps& taps, std::ptrdiff_t x) {
 }  // namespace
 
 void plate_alpha(const float* alpha, Extent model, const float* fit, const float* edge, Extent edges,
-                 const float* plate, Extent size, float steepness, float* result, float* kept) {
+                 const float* plate, Extent size, const Part& part, float steepness, float* result, float* kept) {
     const CubicTaps down(model.height, size.height), along(model.width, size.width);
     const auto fit_down = linear_taps(model.height, size.height), fit_along = linear_taps(model.width, size.width);
     const auto edge_down = linear_taps(edges.height, size.height), edge_along = linear_taps(edges.width, size.width);
+    const Extent made = part.extent();
 
-    for_row_bands(size.height, size.width, [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
+    for_row_bands(made.height, made.width, [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
         std::vector<float> a(model.width), f(model.width * 5), e(edges.width * 4);
-        for (auto i = begin; i < end; ++i) {
+        for (auto y = begin; y < end; ++y) {
+            const auto i = part.top + y;
             blend_rows(alpha, model.width, down, i, a.data());
             blend_rows(fit, model.width * 5, fit_down[i], f.data());
             blend_rows(edge, edges.width * 4, edge_down[i], e.data());
-            for (std::ptrdiff_t x = 0; x < size.width; ++x) {
-                const auto place = i * size.width + x;
+            auto place = y * made.width;
+            for (auto x = part.left; x < part.right; ++x, ++place) {
                 float value = unit(sum(a.data(), along, x));
                 const Pair beside = edge_along[x];
                 const float hard = at(e.data(), beside, 4, 3);
@@ -69,22 +72,23 @@ void plate_alpha(const float* alpha, Extent model, const float* fit, const float
     });
 }
 
-void plate_color(const float* color, Extent model, const float* alpha, Extent size, float* result) {
+void plate_color(const float* color, Extent model, const float* alpha, Extent size, const Part& part, float* result) {
     const CubicTaps down(model.height, size.height), along(model.width, size.width);
-    for_row_bands(size.height, size.width, [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
+    const Extent made = part.extent();
+    for_row_bands(made.height, made.width, [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
         std::vector<float> row(model.width * 3);
         for (auto i = begin; i < end; ++i) {
-            const float* here = alpha + i * size.width;
-            float* to = result + i * size.width * 3;
-            if (std::all_of(here, here + size.width, [](float v) { return v == 0; })) {
-                std::fill(to, to + size.width * 3, 0.0f);
+            const float* here = alpha + i * made.width;
+            float* to = result + i * made.width * 3;
+            if (std::all_of(here, here + made.width, [](float v) { return v == 0; })) {
+                std::fill(to, to + made.width * 3, 0.0f);
                 continue;
             }
-            blend_rows(color, model.width * 3, down, i, row.data());
-            for (std::ptrdiff_t x = 0; x < size.width; ++x) {
+            blend_rows(color, model.width * 3, down, part.top + i, row.data());
+            for (std::ptrdiff_t x = 0; x < made.width; ++x) {
                 float total[3] = {};
                 if (here[x] != 0) {
-                    const auto run = along.runs[x];
+                    const auto run = along.runs[part.left + x];
                     const float *weight = &along.weights[run.weights], *from = &row[run.first * 3];
                     for (std::ptrdiff_t k = 0; k < run.count; ++k, from += 3)
                         for (int c = 0; c < 3; ++c) total[c] += weight[k] * from[c];
@@ -94,5 +98,31 @@ void plate_color(const float* color, Extent model, const float* alpha, Extent si
         }
     });
 }
+
+template <class Code>
+void area_means(const Code* codes, Extent size, std::ptrdiff_t row, std::ptrdiff_t channels, const float* table,
+                Extent small, float* result) {
+    const auto first = [](std::ptrdiff_t i, std::ptrdiff_t from, std::ptrdiff_t to) { return i * from / to; };
+    const auto last = [](std::ptrdiff_t i, std::ptrdiff_t from, std::ptrdiff_t to) { return ((i + 1) * from + to - 1) / to; };
+    for (std::ptrdiff_t y = 0; y < small.height; ++y) {
+        const auto top = first(y, size.height, small.height), bottom = last(y, size.height, small.height);
+        for (std::ptrdiff_t x = 0; x < small.width; ++x) {
+            const auto left = first(x, size.width, small.width), right = last(x, size.width, small.width);
+            float total[3] = {};
+            for (auto yy = top; yy < bottom; ++yy) {
+                const Code* code = codes + yy * row + left * channels;
+                for (auto xx = left; xx < right; ++xx, code += channels)
+                    for (int c = 0; c < 3; ++c) total[c] += table[code[c]];
+            }
+            for (int c = 0; c < 3; ++c)
+                result[(c * small.height + y) * small.width + x] =
+                    total[c] / float(bottom - top) / float(right - left);
+        }
+    }
+}
+
+template void area_means<uint8_t>(const uint8_t*, Extent, std::ptrdiff_t, std::ptrdiff_t, const float*, Extent, float*);
+template void area_means<uint16_t>(const uint16_t*, Extent, std::ptrdiff_t, std::ptrdiff_t, const float*, Extent,
+                                   float*);
 
 }  // namespace vera

@@ -9,11 +9,24 @@ struct Extent {
     std::ptrdiff_t height, width;
 };
 
-// alpha: model; fit: model x 5; edge: its own size x 4; plate: x 3; result, kept: plate.
-void plate_alpha(const float* alpha, Extent model, const float* fit, const float* edge, Extent edges,
-                 const float* plate, Extent size, float steepness, float* result, float* kept);
+// Rows and columns of a picture; `bottom` and `right` lie outside.
+struct Part {
+    std::ptrdiff_t top, bottom, left, right;
+    Extent extent() const { return {bottom - top, right - left}; }
+};
 
-// color: model x 3; alpha: plate; result: plate x 3, 0 where alpha is 0.
-void plate_color(const float* color, Extent model, const float* alpha, Extent size, float* result);
+// size: of the whole plate, of which a part is made. alpha: model; fit: model x 5; edge: its own size x 4; plate: the
+// part x 3; result, kept: the part.
+void plate_alpha(const float* alpha, Extent model, const float* fit, const float* edge, Extent edges,
+                 const float* plate, Extent size, const Part& part, float steepness, float* result, float* kept);
+
+// color: model x 3; alpha: the part; result: the part x 3, 0 where alpha is 0.
+void plate_color(const float* color, Extent model, const float* alpha, Extent size, const Part& part, float* result);
+
+// A table's values of codes (height, width, channels 3 or 4) of which the first three count, averaged over the areas of
+// the pixels of a smaller size: result 3 x small.
+template <class Code>
+void area_means(const Code* codes, Extent size, std::ptrdiff_t row, std::ptrdiff_t channels, const float* table,
+                Extent small, float* result);
 
 }  // namespace vera

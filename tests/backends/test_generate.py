@@ -18,6 +18,7 @@ from tests.plate.media import noise, write_image, write_movie, write_noise
 from tests.tiny import WINDOW, composite_file, draw, keep_some, make, tiny_model
 from vera.core.backends import generate as backend
 from vera.core.backends import shot_shapes
+from vera.core.backends.generate import GenerateJob
 from vera.core.errors import InputError, StoppedError
 from vera.core.layer.backdrop import backdrop
 from vera.core.layer.backdrop.plate_motion import Motion
@@ -28,7 +29,6 @@ from vera.core.plate.color_space import LINEAR, SRGB, find_space
 from vera.core.plate.movie import Movie
 from vera.core.plate.region import Region
 from vera.core.sampling import kept_people
-from vera.core.sampling import shots as generate
 from vera.core.sampling.solver import Solver
 from vera.kernels.over import over
 
@@ -173,8 +173,8 @@ def test_stopped_anywhere_it_goes_on_to_the_same_pixels(
             return read.count("read") >= count
         return len(list((part / "edit").glob("edit.*.exr"))) >= count
 
-    read, crop = [], generate.shrink
-    monkeypatch.setattr(generate, "shrink", lambda *given: read.append("read") or crop(*given))
+    read, at_model_size = [], GenerateJob.at_model_size
+    monkeypatch.setattr(GenerateJob, "at_model_size", lambda *given: read.append("read") or at_model_size(*given))
     with pytest.raises(StoppedError):
         make(model, plate, part, stopping, cuts="6")
     assert not (part / "manifest.json").exists()

@@ -13,8 +13,10 @@ import pytest
 
 from tests.plate.media import write_image
 from vera.core import cli
+from vera.core.backends import generate
 from vera.core.backends.base import PIXELS
 from vera.core.layer.image_file import read_image
+from vera.kernels.part import Part
 
 GOLDEN = Path(__file__).with_name("golden_pixels.npz")
 SIZE = (64, 96)
@@ -39,10 +41,10 @@ def write(folder: Path, edited: bool = False) -> str:
     return str(folder / "frame.####.png")
 
 
-def rendered(folder: Path) -> np.ndarray:
+def rendered(folder: Path, prompt: str = "Add a large red ball in the centre") -> np.ndarray:
     """The layers (2, H, W, 4) of two frames of mini."""
     given = ["--plate", write(folder / "in"), "--out", str(folder / "out"), "--progress", "none", "--device", "cpu"]
-    assert cli.main(["render", *given, "--prompt", "Add a large red ball in the centre", "--seed", "3"]) == 0
+    assert cli.main(["render", *given, "--prompt", prompt, "--seed", "3"]) == 0
     return layers(folder / "out")
 
 
@@ -70,6 +72,22 @@ def test_pixels_match_the_golden_file(tmp_path, way):
     error = np.abs(WAYS[way](tmp_path).astype(np.float32) - golden).max()
     assert golden[..., 3].max() > 0.5, "the stored layer is empty"
     assert error < TOLERANCE, f"{way}: pixels differ by {error:.4f}; raise PIXELS and write the file again"
+
+
+def test_a_layer_does_not_depend_on_the_part_that_it_is_drawn_in(tmp_path, monkeypatch):
+    drawn, parts = generate.tiled, []
+
+    def watched(part, size):
+        parts.append(drawn(part, size))
+        return parts[-1]
+
+    made = []
+    for name, tiled in (("part", watched), ("whole", lambda part, size: Part.whole(size))):
+        (tmp_path / name).mkdir()
+        monkeypatch.setattr(generate, "tiled", tiled)
+        made.append(rendered(tmp_path / name, "Add a small white star at the top left"))
+    assert parts and all(part.size != SIZE for part in parts)
+    assert np.array_equal(made[0].view(np.uint16), made[1].view(np.uint16))
 
 
 if __name__ == "__main__":

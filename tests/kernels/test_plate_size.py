@@ -8,7 +8,8 @@ from tests.layer import scenes
 from vera.core.layer.matte import plate_fit
 from vera.core.layer.outline import outline
 from vera.core.plate.fit import shrink
-from vera.kernels import plate_size, specks, subject
+from vera.kernels import area_means, plate_size, specks, subject
+from vera.kernels.part import Part, Window
 from vera.kernels.planes import pull_push
 
 needs_native = pytest.mark.skipif(plate_size.outlined_alpha is None, reason="kernels._native is not built")
@@ -40,6 +41,33 @@ def test_plate_alpha_is_its_reference(size):
     hole = found[0] * (torch.arange(size[1]) > 3)
     assert (plate_size.plate_color(color, hole) - plate_size.reference_color(color, hole)).abs().max() < 1e-5
     assert not plate_size.plate_color(color, hole)[:, :4].any()
+
+
+@pytest.mark.parametrize("part", [Part(0, 1, 0, 1), Part(3, 50, 20, 41), Part(31, 81, 0, 97)])
+def test_a_part_is_that_of_the_whole(part):
+    size, here = (81, 97), part.slices
+    plate = plate_size.resize(mixed_scene()[2], size).clamp(0, 1).contiguous()
+    alpha = torch.from_numpy(scenes.decoded(1 - mixed_scene()[0].numpy()))
+    fit, edge = plate_fit(alpha, shrink(mixed_scene()[2], alpha.shape[1], alpha.shape[0])), outline(alpha)
+    color, window = torch.from_numpy(scenes.decoded(mixed_scene()[2].numpy())), Window(size, part)
+    for alpha_of in (plate_size.plate_alpha, plate_size.reference_alpha):
+        whole = alpha_of(alpha, fit, edge, plate, 3.6)
+        found = alpha_of(alpha, fit, edge, plate[here], 3.6, window)
+        assert all(torch.equal(f, w[here]) for f, w in zip(found, whole))
+    for color_of in (plate_size.plate_color, plate_size.reference_color):
+        assert torch.equal(color_of(color, whole[0][here], window), color_of(color, whole[0])[here])
+
+
+@needs_native
+@pytest.mark.parametrize("kind, channels", [(np.uint8, 3), (np.uint16, 4), (np.float16, 3)])
+@pytest.mark.parametrize("size", [(2, 3), (7, 11), (20, 31), (41, 60)])
+def test_area_means_are_their_reference(kind, channels, size):
+    bits = np.dtype(f"u{np.dtype(kind).itemsize}")
+    codes = np.random.default_rng(0).integers(0, np.iinfo(bits).max, (41, 70, channels), bits, endpoint=True)
+    table = np.random.default_rng(1).random(256**bits.itemsize, np.float32)
+    pixels = codes.view(kind)[:, 4:64]
+    found = area_means.area_means(pixels, table, size)
+    assert torch.equal(found, area_means.reference(codes[:, 4:64], table, size))
 
 
 @needs_native

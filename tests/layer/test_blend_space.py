@@ -11,6 +11,7 @@ from vera.core.layer.blend_space import LEAST_ALPHA, Change, ModelLayer, composi
 from vera.core.plate.color import PlateColor
 from vera.core.plate.color_curve import DISPLAY, SCENE, decode_srgb, encode_srgb
 from vera.core.plate.color_space import LINEAR, SRGB, find_space
+from vera.kernels.part import Part
 
 SPACES = ["linear", "encoded"]
 SIZE = (300, 400)
@@ -488,3 +489,16 @@ def image(pixels):
 
 def with_alpha(color):
     return np.concatenate([color, np.ones((*color.shape[:2], 1))], axis=-1)
+
+
+@pytest.mark.parametrize("part", [Part(0, 0, 0, 0), Part(2, 5, 3, 9), Part(0, 7, 0, 11), Part(6, 7, 10, 11)])
+@pytest.mark.parametrize("name", ["linear", "encoded"])
+def test_a_composite_of_the_part_with_alpha_is_that_of_the_whole(name, part):
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 2**16, (7, 11, 3), np.uint16).view(np.float16)  # NaN and infinities too
+    layer = np.zeros((7, 11, 4), np.float16)
+    layer[part.slices] = rng.random((*part.size, 4)) * rng.integers(0, 2, (*part.size, 1))
+    color = PlateColor(find_space("linear"), "half")
+    blending = find_blending(name, None, color.space)
+    found = composite(pixels, layer, color, blending, part)
+    assert found.tobytes() == composite(pixels, layer, color, blending).tobytes()

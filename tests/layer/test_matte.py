@@ -3,8 +3,9 @@ import pytest
 import torch
 
 from tests.layer import scenes
-from vera.core.layer.matte import NOISE_CHANGE, clean_alpha, plate_fit, refine_alpha, steady
+from vera.core.layer.matte import NOISE_CHANGE, PlannedAlpha, clean_alpha, plate_fit, refine_alpha, steady
 from vera.core.plate.fit import shrink
+from vera.kernels.part import Window
 from vera.kernels.plate_size import resize
 
 MODEL, FINE = 48, 16  # model pixels a side, samples to a model pixel
@@ -217,3 +218,36 @@ def test_as_many_frames_come_out_as_went_in(count):
     out = list(steady(frames(alphas)))
     assert [c for c, _, _ in out] == [f"color {i}" for i in range(count)]
     assert all(np.allclose(a, m) for (_, a, _), m in zip(out, alphas))
+
+
+# ---- The part of the plate that an alpha reaches
+
+
+@pytest.mark.parametrize("size", [(300, 400), (101, 77), (48, 64), (40, 33)])
+@pytest.mark.parametrize("kind", ["corner", "dot", "edges", "faint", "noise", "nothing"])
+def test_a_drawn_alpha_is_0_outside_of_its_part_and_the_same_within(size, kind):
+    rng = np.random.default_rng(0)
+    alpha = np.zeros((48, 64), np.float32)
+    if kind == "corner":
+        alpha[:2, :3] = 1
+    elif kind == "dot":
+        alpha[20, 40] = 1
+    elif kind == "edges":
+        alpha[10:30, 12:40] = 1
+    elif kind == "faint":
+        alpha[:] = 0.013 * rng.integers(0, 2, alpha.shape)
+        alpha[30, 5] = 0.3
+    elif kind == "noise":
+        alpha[:] = np.clip(rng.normal(0, 0.01, alpha.shape), 0, 1)
+    plate = torch.from_numpy(rng.random((*size, 3), np.float32))
+    guide = shrink(plate, 64, 48)
+    planned = PlannedAlpha.of(torch.from_numpy(alpha), guide, size)
+    whole = planned.drawn(plate)
+    part = planned.part
+    assert (part is None) == (kind == "nothing") or kind == "noise"
+    outside = torch.ones(size, dtype=torch.bool)
+    if part is not None:
+        outside[part.slices] = False
+        found = planned.drawn(plate[part.slices], Window(size, part))
+        assert all(torch.equal(f, w[part.slices]) for f, w in zip(found, whole))
+    assert not whole[0][outside].any() and not whole[1][outside].any()

@@ -119,7 +119,8 @@ def test_frames_that_are_shrunk_first_look_the_same():
     wave = (0.5 + 0.4 * np.sin(x / 60) * np.cos(y / 45))[..., None]
     layer = np.concatenate([0.5 * wave, 0 * wave, 0 * wave, wave], -1)
     images = (wave.repeat(3, -1), layer, 1 - wave.repeat(3, -1))
-    few = preview.shrunk(plate, *images)
+    small = preview.shrunk(plate, *images)
+    few = (small.plate, small.layer, small.composite)
     assert [i.shape[:2] for i in few] == [(360, 640)] * 3
     whole, thin = (
         preview.movie_picture(Shown(1, plate_, layer_, composite, BLENDINGS["linear"]), plate).astype(int)
@@ -135,8 +136,8 @@ def test_a_shrunk_picture_is_of_the_plates_type(kind):
     most = 1 if np.dtype(kind).kind == "f" else np.iinfo(kind).max
     image = np.full((480, 800, 3), most * 0.25).astype(kind)
     small = preview.shrunk(plate, image, np.zeros((480, 800, 4), np.float16), image)
-    assert [i.dtype for i in small] == [kind, np.float16, kind]
-    assert np.allclose(small[0] / most, 0.25, atol=0.003)
+    assert [i.dtype for i in (small.plate, small.layer, small.composite)] == [kind, np.float16, kind]
+    assert np.allclose(small.plate / most, 0.25, atol=0.003)
 
 
 @pytest.mark.parametrize("stops", [2.0, -3.0])
@@ -159,5 +160,25 @@ def test_a_highlight_does_not_shine_into_what_lies_beside_it():
     plate = StandInPlate(size=(480, 800), frames=(1,))
     image = np.zeros((480, 800, 3), np.float16)
     image[:, 400], image[0, 0], image[9, 9] = 60000, np.nan, np.inf
-    small = preview.shrunk(plate, image, np.zeros((480, 800, 4), np.float16), image, white=0.5)[0]
+    small = preview.shrunk(plate, image, np.zeros((480, 800, 4), np.float16), image, white=0.5).plate
     assert small.max() <= 0.5 and small[120, 200].max() <= 0.25 and not np.isnan(small).any()
+
+
+@pytest.mark.parametrize("size, aspect", [((300, 800), 1.0), ((800, 2560), 1.0), ((50, 90), 0.4), ((300, 1000), 2.0)])
+@pytest.mark.parametrize("box", [(0.1, 0.11, 0.2, 0.9), (0.97, 1, 0, 0.03), (0, 1, 0, 1), (0.5, 0.5, 0.5, 0.5)])
+def test_a_composite_is_shrunk_where_it_differs_and_nowhere_else(size, aspect, box):
+    plate = StandInPlate(size=size, frames=(1,), pixel_aspect=aspect)
+    height, width = size
+    rng = np.random.default_rng(0)
+    filmed = rng.random((*size, 3), np.float32).astype(np.float16)
+    rows, columns = slice(int(box[0] * height), int(box[1] * height)), slice(int(box[2] * width), int(box[3] * width))
+    layer = np.zeros((*size, 4), np.float16)
+    layer[rows, columns] = 0.5
+    composite = filmed.copy()
+    composite[rows, columns] = 1
+    small = preview.shrunk(plate, filmed, layer, composite)
+    everywhere = np.full((*size, 4), 1, np.float16)
+    assert np.array_equal(small.composite, preview.shrunk(plate, filmed, everywhere, composite).composite)
+    corners = [0, -1], [0, -1], 3
+    layer[corners] = np.maximum(layer[corners], 2**-12)  # the box is the whole picture
+    assert np.abs(small.layer - preview.shrunk(plate, filmed, layer, composite).layer).max() < 2**-11
