@@ -4,7 +4,6 @@ import argparse
 import re
 import sys
 from collections.abc import Collection, Sequence
-from itertools import takewhile
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -24,20 +23,7 @@ class Parser(argparse.ArgumentParser):
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """argparse's method, with values such as that of `--frames -5-3` not taken for options."""
-        given = _with_negative_values(sys.argv[1:] if args is None else args)
-        self._refuse_repeated(given)
-        return super().parse_known_args(given, namespace)
-
-    def _refuse_repeated(self, args: Sequence[str]) -> None:
-        """Raise InputError for an option with a value that is given twice: argparse would take the last silently."""
-        seen = set()
-        for text in takewhile(lambda text: text != "--", args):
-            name = text.partition("=")[0]
-            action = self._option_string_actions.get(name)
-            if isinstance(action, argparse._StoreAction):
-                if action.dest in seen:
-                    raise InputError(f"{name} is given twice; give it once")
-                seen.add(action.dest)
+        return super().parse_known_args(_with_negative_values(sys.argv[1:] if args is None else args), namespace)
 
     def error(self, message: str) -> NoReturn:
         raise InputError(f"{message}; see {self.prog} --help")

@@ -53,23 +53,6 @@ def test_wrong_input_is_one_printable_line(words, kind, capsys, tmp_path, monkey
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(
-    "words",
-    [
-        ["render", "--prompt", "Add snow", "--prompt", "Add rain"],
-        ["render", "--also", "png", "--also=matte"],
-        ["render", "--seed=1", "--steps", "2", "--seed=2"],
-        ["lift", "--edited", "a.mov", "--edited", "b.mov"],
-        ["inspect", "p.exr", "--mask", "a.png", "--mask", "b.png"],
-        ["farm", "a.json", "--gpus", "1", "--gpus", "2"],
-    ],
-    ids=" ".join,
-)
-def test_an_option_that_is_given_twice_is_refused(words, capsys):
-    assert cli.main(words) == 2
-    assert capsys.readouterr().err.endswith(" is given twice; give it once\n")
-
-
 @pytest.mark.parametrize("out", ["~/x", "$HOME/x", "${SHOT}/x", "a/%USERNAME%/x"])
 def test_an_out_that_a_shell_would_replace_is_refused(out, tmp_path):
     with pytest.raises(InputError, match=" is not replaced here; write the whole path"):

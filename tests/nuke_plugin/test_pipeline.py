@@ -258,7 +258,7 @@ def test_progress_is_nothing_to_save(nuke, edit, tmp_path):
     nuke.scriptSave(str(tmp_path / "before.nk"))
     nuke.root().setModified(False)
     for step in range(5):
-        watched._look(f"v001: generating, {step} of 8", str(tmp_path / f"{step}.png"))
+        watched._show_progress(f"v001: generating, {step} of 8", str(tmp_path / f"{step}.png"))
     assert not nuke.root().modified() and "4.png" in edit["look"].value() and "4 of 8" in nuke.label_of(edit)
     assert len(nuke.redrawn) == 5
     edit["look"].setValue("")
