@@ -18,9 +18,8 @@ from .host_rules import RefusedError
 if TYPE_CHECKING:
     import bpy
 
-RATE_TOLERANCE = (
-    2e-4  # relative difference of frame rates; raising it makes 29.97 and 30 frames a second count as equal
-)
+# Relative difference of frame rates; raising it makes 29.97 and 30 frames a second count as equal.
+RATE_TOLERANCE = 2e-4
 # Properties that a layer copies from its source strip if the plate is the strip's own file: name -> neutral value.
 # Opacity is copied too, see `animation.OPACITY`.
 LOOK = {

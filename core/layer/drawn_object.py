@@ -29,9 +29,8 @@ from vera.core.model.interfaces import ShotObject, SurfacePoints
 from vera.kernels.part import Part
 from vera.kernels.planes import smoothstep
 
-BOX_HALF_SIDE = (
-    1.35  # half side of the box around an object, in half heights. Raising it fits larger shapes and costs time
-)
+# Half side of the box around an object, in half heights. Raising it fits larger shapes and costs time.
+BOX_HALF_SIDE = 1.35
 # Largest number of samples across a shape's grid: for a rigid shape, evaluated once per shot; and for a moving one,
 # evaluated in every frame. Raising them draws large objects sharper, and takes time.
 FINEST, FINEST_MOVING = 480, 240
@@ -51,9 +50,8 @@ OWN_BLUR = (1.0, 4.0)
 SHADOW_BEGINS = (0.4, 0.8)
 # Model pixels around a shape in which the model's alpha is compared with it. Raising it counts more stray alpha.
 COMPARED_MARGIN = 6.0
-MIN_OVERLAP = (
-    0.35  # smallest overlap (intersection over union) of shape and model alpha; raising it rejects more shapes
-)
+# Smallest overlap (intersection over union) of shape and model alpha; raising it rejects more shapes.
+MIN_OVERLAP = 0.35
 # The same of a thing behind somebody, of which the model may hide any part: the share of the shape that it drew.
 AGREES_HIDDEN = 0.1
 # Where a contact shadow can be, in half heights from the object's middle: its half width, and its rows. Raising them

@@ -11,12 +11,10 @@ from torch import Tensor
 from vera.core.layer.drawn_object import BOX_HALF_SIDE, DrawnFrame, own_grid
 
 OUTLINE_GRID = 48  # samples across a shape whose extent is measured. Raising it is more exact, and slower
-BEAT_PERIOD = (
-    24  # frames, period of the motion of wings, tails and flames. Above the true period, raising it only takes time
-)
-EDGE_MARGIN = (
-    0.03  # free space, in half picture sides, between a shifted object and the edge. Raising it shifts it farther
-)
+# Frames, period of the motion of wings, tails and flames. Above the true period, raising it only takes time.
+BEAT_PERIOD = 24
+# Free space, in half picture sides, between a shifted object and the edge. Raising it shifts it farther.
+EDGE_MARGIN = 0.03
 # Share of the picture's height, from the top, in which no ground is expected. Raising it warns more often.
 HIGHEST_GROUND = 0.6
 MIN_STANDING = 0.5  # least `standing` of a frame in which an object needs ground. Raising it warns less often

@@ -22,9 +22,8 @@ from vera.kernels.planes import smoothstep
 
 SHUTTER = 0.5  # open time as a share of a frame; raising it lengthens streaks
 DENSITY_REACH = 6  # radius in model pixels of the two box filters over the model's alpha that measure density
-PARTICLE_REACH = (
-    1.25  # half sizes from its centre within which a particle is drawn; lowering it cuts the uneven rims of flakes
-)
+# Half sizes from its centre within which a particle is drawn; lowering it cuts the uneven rims of flakes.
+PARTICLE_REACH = 1.25
 # Groups of particles of similar size per octave of size. Raising it draws fewer empty pixels, in more calls.
 SIZES_PER_OCTAVE = 2
 PIXELS_AT_ONCE = 400_000  # pixels of particles drawn in one call; raising it takes more memory and is hardly faster

@@ -16,9 +16,8 @@ from vera.core.plate.grain import BLOCK, Grain
 
 FILTER_RADIUS = BLOCK // 2  # radius of the colouring filter in pixels
 TILE = 256 - 2 * FILTER_RADIUS  # side in pixels of the result of one 256-pixel transform
-NOISE_BLOCK = (
-    64  # side in pixels of a block of white noise. Raising it needs fewer generators and draws more unused noise
-)
+# Side in pixels of a block of white noise. Raising it needs fewer generators and draws more unused noise.
+NOISE_BLOCK = 64
 _KEYS = 2**64
 
 Box = tuple[slice, slice]  # rows and columns with whole starts and stops, in pixels of the frame from its top left

@@ -27,9 +27,8 @@ MOST_BY_COLOR = 4.0  # largest log odds of a colour. Raising it gives colours mo
 # Weight of a pixel's own probability against its neighbours', and decay of the weight between neighbours with their
 # squared difference in colour. Raising the first gives rougher outlines; raising the second stops at weaker edges.
 OWN_WEIGHT, EDGE_DECAY = 0.2, 600.0
-SOLVER_ITERATIONS = (
-    40  # largest number of iterations of the solver. Raising it spreads probabilities farther, and takes time
-)
+# Largest number of iterations of the solver. Raising it spreads probabilities farther, and takes time.
+SOLVER_ITERATIONS = 40
 ALPHA_RANGE = (0.25, 0.75)  # probabilities at which alpha is 0 and 1. Closer values give harder outlines
 
 

@@ -23,9 +23,8 @@ from vera.kernels.planes import smoothstep
 # time.
 ROWS = 360
 TABLE = 64  # random values per side of the noise, after which it repeats
-BOX_RADIUS = (
-    2  # radius in model pixels of the two box filters over the model's layer. Raising it hides more of its grid
-)
+# Radius in model pixels of the two box filters over the model's layer. Raising it hides more of its grid.
+BOX_RADIUS = 2
 # Factors on the density of smoke and fog; in faint ones no structure is visible. Raising them makes them denser.
 DENSER_SMOKE, DENSER_FOG = 3.2, 1.8
 SMOKE = 0.2  # albedo of smoke, so that it shows over bright and dark; raising it makes whiter smoke

@@ -15,9 +15,8 @@ from vera.core.lifting.smooth import by_frame, enlarged, weighted
 CELL = 4  # pixels a side averaged before the fit
 MAX_GAIN, MAX_OFFSET = 0.08, 0.03  # largest drift, in shares of the value and of the code range; more is an edit
 FIT_ROUNDS = 6  # rounds of reweighting; raising it fits more exactly, and takes time
-CORRELATED_CELLS = (
-    100  # cells with a common error: 20 pixels each way and four frames. Raising it trusts the prior more
-)
+# Cells with a common error: 20 pixels each way and four frames. Raising it trusts the prior more.
+CORRELATED_CELLS = 100
 MIN_CONTRAST, FULL_CONTRAST = 0.8, 0.9  # slope of edited on plate at which trust in the plate is 0, and 1
 MIN_TEXTURE = 0.02  # standard deviation of the plate from which contrast can be measured
 

@@ -25,9 +25,8 @@ from vera.core.lifting.registration import Canvas, find_moves
 from vera.core.lifting.smooth import blur, blurred, by_frame, grown, luma
 from vera.kernels.plate_size import resize
 
-MIN_UNCHANGED = (
-    0.01  # share of the clip that must be unchanged to measure drift and noise; below, all of it is the edit
-)
+# Share of the clip that must be unchanged to measure drift and noise; below, all of it is the edit.
+MIN_UNCHANGED = 0.01
 MAX_NOISE = 0.08  # mean residual of a neighbourhood, as a share of the code range, that noise can cause
 # A mean residual is suspected to be an edit above both: a share of the code range, and of the residual's variation.
 MIN_BIAS, MIN_BIAS_RATIO = 0.01, 0.7

@@ -25,9 +25,8 @@ LEAST_STEP = 8  # pixels between blocks. Lowering it gives small pictures more b
 LEVELS = 16  # bins of a channel's range. Raising it is finer and leaves fewer blocks in each bin
 LEAST_BLOCKS = 8  # smallest number of blocks in a bin that is used; raising it gives fewer, more certain levels
 FIRST_QUANTILE = 0.1  # quantile of the variances at which the search for grain starts
-MAX_VARIANCE_RATIO = (
-    1.6  # largest variance of a grain block, over the mean of those found. Raising it includes more texture
-)
+# Largest variance of a grain block, over the mean of those found. Raising it includes more texture.
+MAX_VARIANCE_RATIO = 1.6
 GRAIN_ONLY_VARIANCE = 2e-6  # variance up to which every block is grain alone: a third of the rounding error of 8 bits
 FOUND_AGAIN = 0.3  # phase correlation with the other frame from which a block has moving detail; grain has 0.2
 # Distance of codes from 0 and 1 that clips grain; share of clipped pixels in a block.

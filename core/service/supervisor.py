@@ -179,7 +179,7 @@ class Supervisor:
             except OSError as error:
                 return {"state": "failed", "kind": "system", "reason": f"the worker cannot be started ({error}); retry"}
         worker, sent = self.worker, False
-        # Seconds without any event, without progress, and since the job was told to stop.
+        # Seconds without any event, without progress, and since the request to stop.
         silent = stalled = stopping = 0.0
         last = time.monotonic()
         while True:

@@ -27,9 +27,8 @@ ROWS = 432  # rows of a painting. Raising it sharpens nearly focused parts; time
 # moves. Raising it follows wider pans and takes time. A larger movement is followed in part.
 MOST_ROOM = (0.6, 0.2)
 BISECTIONS = 14  # bisections to find the largest share of a movement that fits; raising it is more exact
-MAX_ASPECT = (
-    2.4  # aspect ratio above which a painting has fewer than ROWS rows. Raising it makes wide ones finer, slower
-)
+# Aspect ratio above which a painting has fewer than ROWS rows. Raising it makes wide ones finer, slower.
+MAX_ASPECT = 2.4
 
 PAINTINGS: dict[str, type[Painting]] = {
     "sea": SeaPainting,
