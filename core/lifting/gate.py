@@ -1,11 +1,10 @@
 """The learned gate: a small network that corrects the classical estimate pixel by pixel, and sets alpha to 0 outside.
 
 For each pixel on or near the change that was found, the network gives the probability that the edit changed it, an
-alpha, and the colour that the layer gives over the plate. Alpha and colour are mixtures of a few candidates (the
-estimate, the edited video, both averaged over neighbours or frames, the plate) and a step no larger than the noise:
-the network chooses what to believe, and paints nothing of its own. Absolute colour is not an input, because the
-network could recognise training clips by it. core/weights/lift/README.md describes the training data;
-`vera train core/training/lift/gate.json` trains it.
+alpha, and the colour of the layer over the plate. Alpha and colour are mixtures of a few candidates (the estimate, the
+edited video, both averaged over neighbours or frames, the plate), plus a step of at most MATTE_STEP and COLOR_STEP.
+Absolute colour is not an input, because the network could recognise training clips by it.
+core/weights/lift/README.md describes the training data; `vera train core/training/lift/gate.json` trains it.
 """
 
 from collections.abc import Sequence
@@ -94,15 +93,17 @@ SCALES = FeatureScales()
 LIMITS = GateLimits()
 FEATURES = 75  # number of inputs per pixel
 HIDDEN_UNITS = 64
-# Which inputs mean the same in other clips, so that training can exchange them: the first of each three channels of a
-# colour; those of which a negative picture changes the sign; and (of the frame before, of the frame after, count).
+# Positions among the inputs of a pixel, for the augmentation in training: the first of the three channels of each
+# colour; inputs whose sign changes in a negative picture; and triples (first input of the frame before, first input of
+# the frame after, their number), which are exchanged when a clip is reversed.
 COLOR_FEATURES = (0, 3, 11, 19, 27, 33, 36, 45, 48, 54, 62, 69, 72)
 SIGNED_FEATURES = (*(i + c for i in COLOR_FEATURES for c in range(3)), 59, 61, 65)
 MIRRORED_FEATURES = ((33, 36, 3), (58, 60, 2))
 COMPOSITES, MATTES = 12, 6  # number of candidates for the colour over the plate, besides the plate, and for alpha
 MATTE_STEP = 0.2  # largest step of alpha from the candidates
 COLOR_STEP = (0.5, 0.01)  # largest step of the colour: standard deviations of the noise, plus a share of the code range
-MIN_HAZE = 0.02  # alpha of haze from which a pixel counts as hazy
+# Alpha of haze from which `touched_surely` applies. Raising it loses thin haze.
+MIN_HAZE = 0.02
 PIXELS_AT_ONCE = 8192  # pixels of one call of the network; more of them leave the processor's caches
 LEAST_WEIGHT = 1e-4  # weight of a pixel outside the layer in the layer's mean colour
 
@@ -232,7 +233,7 @@ class _Candidates:
         self.one_soft_color = torch.lerp(self.plate, self.shared_color, blur(self.alpha, 1.5))
 
     def composites(self) -> list[torch.Tensor]:
-        """COMPOSITES of them."""
+        """The COMPOSITES candidates for the layer over the plate."""
         plate, soft = self.plate, blur(self.clean, 0.8)
         return [
             self.classical,
@@ -250,7 +251,7 @@ class _Candidates:
         ]
 
     def mattes(self) -> list[torch.Tensor]:
-        """MATTES of them."""
+        """The MATTES candidates for alpha, not clamped to [0, 1]."""
         alpha = self.alpha
         steep = 2 * alpha - 0.5
         return [alpha, blur(alpha, 1.0), blur(alpha, 2.5), self.mean_alpha, torch.ones_like(alpha), steep]
@@ -353,7 +354,7 @@ def gated(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Straight colour (T, 3, H, W) and alpha (T, 1, H, W), exactly 0 where the gate finds the pixel unchanged.
 
-    In a gain the gate only decides.
+    In a gain the gate decides only whether a pixel changed; alpha and colour remain those of the estimate.
     """
     gate = gate or load_gate()
     near = near_change(estimate, limits)
