@@ -50,11 +50,11 @@ TILE = 24
 # Work tiles that are computed together. Raising it needs more memory than the processor's caches have.
 TILE_BATCH = 16
 
-# Model pixels, of those of the plate where these are larger, beyond which resampling does not reach: two of a cubic
-# filter, and one for rounding. Raising it only takes time.
+# Distance beyond which a pixel does not influence a resampled picture: two pixels of a cubic filter, and one for
+# rounding. In model pixels, or in plate pixels if these are larger. Raising it only takes time.
 RESAMPLING_REACH = 3
-# Factor by which a cubic filter raises no value of a picture that is nowhere negative: 1.13 along each axis, with room.
-# Raising it only takes time.
+# Upper bound on the factor by which a cubic filter raises the largest value of a picture without negative values: 1.13
+# along each axis, with room. Raising it only takes time.
 RESAMPLING_GAIN = 1.5
 
 
