@@ -107,7 +107,7 @@ class Job:
         return self.color.to_model(self.region.crop(pixels))
 
     def at_model_size(self, pixels: np.ndarray, size: tuple[int, int] | None = None) -> torch.Tensor:
-        """`source` averaged to the model's size, or another size (width, height): (3, h, w)."""
+        """As `source`, averaged to the model's size or to another size (width, height): (3, h, w)."""
         return at_model_size(self.color, self.region.crop(pixels), size or self.size)
 
     def filmed(self, frame: int) -> FilmedFrame:

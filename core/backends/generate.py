@@ -474,7 +474,7 @@ def plate_sized_layer(
     margin = max(job.matching.reach, SEARCH_MARGIN if drawing.is_explained else 0)
     window = Window(size, tiled(drawing.part.grown(margin, size), size))
     here = window.part.slices
-    layer[here], matte[here] = _layer_in(job, filmed, decoded, drawing, (window, share))
+    layer[here], matte[here] = _layer_in(job, filmed, decoded, drawing, window, share)
     return layer, matte
 
 
@@ -483,10 +483,10 @@ def _layer_in(
     filmed: FilmedFrame,
     decoded: DecodedFrame,
     drawing: Drawing,
-    asked: tuple[Window, torch.Tensor | None],
+    window: Window,
+    share: torch.Tensor | None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """`plate_sized_layer` in a window that holds the whole layer. asked: the window, and the share."""
-    window, share = asked
+    """`plate_sized_layer` in a window that holds the whole layer."""
     here, part = window.part.slices, window.part
     pixels = job.region.crop(filmed.pixels)[here]
     source = job.color.to_model(pixels)
@@ -585,7 +585,8 @@ def _object_drawing(
         edit, matte, own = over_rest(drawn, shown, edit, matte * shown, (window.part.top, window.part.left))
         return Edit(edit, matte, torch.maximum(explained, hides * own), own)
 
-    part = drawn.part if below is None else below.part.joined(drawn.part) if below.part else drawn.part
+    soft_part = below.part if below is not None else None
+    part = drawn.part if soft_part is None else soft_part.joined(drawn.part)
     return Drawing(part, front is not None or (below is not None and below.is_explained), draw)
 
 
