@@ -11,12 +11,13 @@ A dataset is a folder. Every `*.jsonl` file in it holds rows, one JSON object pe
 A path is relative to the folder of the JSONL file, or else to the dataset. A folder with `instruction.txt` is one shot
 of your own:
 
-    instruction.txt  source.mp4  edit.mp4  alpha.mp4  [composite.mp4]  [mask.mp4]
+    instruction.txt  source.mp4  layer.mov  [composite.mp4]  [mask.mp4]
 
-Any movie extension is accepted. A missing composite is computed from the layers. The layers of a JSONL row have one
-size, with sides that are multiples of 16, and 49 or 81 frames at 16 frames a second. A parent folder named `49-frames`
-or `81-frames` allows only that number. Your own shots may be of other formats, sizes, lengths and rates, and are cut
-into clips: see own_clips.py.
+`layer` is RGBA; `edit.mp4` (colour) and `alpha.mp4` may be given instead. Each may also be a numbered sequence, such as
+`source.0001.exr`. A missing composite is computed from the layers. The layers of a JSONL row have one size, with sides
+that are multiples of 16, and 49 or 81 frames at 16 frames a second. A parent folder named `49-frames` or `81-frames`
+allows only that number. Your own shots may be of other formats, sizes, lengths and rates, and are cut into clips: see
+own_clips.py.
 
 A broken row does not raise: it is reported with its file and the reason, and skipped.
 """

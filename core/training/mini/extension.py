@@ -1,13 +1,13 @@
 """Extend a trained mini to a codec with further channels, see `MiniCodec.extended`.
 
-The first channels stay as they are: with the further ones' weights at 0 the model draws what it drew. Of the composite,
-the baseline holds the plate's further channels. Training goes on from there.
+The first channels keep their weights, and those of the new ones start at 0: the model draws what it drew before. In the
+composite's baseline the new channels are the plate's. Training goes on from there.
 """
 
 import torch
 from torch import Tensor
 
-# The dimension of latent channels in each weight that has one, and how many layers share it, one after the other.
+# For each weight with latent channels: their dimension, and the number of groups of channels along it.
 CHANNELS_OF = {
     "patch_embedding.weight": (1, 1),
     "source_embedding.weight": (1, 1),
@@ -15,13 +15,13 @@ CHANNELS_OF = {
     "drawing_embedding.weight": (1, 2),
     "drawing.outer.weight": (0, 2),
     "drawing.outer.bias": (0, 2),
-    "proj_out.weight": (0, -1),  # -1: as often as a patch has cells
+    "proj_out.weight": (0, -1),  # -1: one group for each cell of a patch
     "proj_out.bias": (0, -1),
 }
 
 
 def widened(state: dict[str, Tensor], channels: int, wider: int) -> dict[str, Tensor]:
-    """The weights of a transformer for latents of `channels` as those of one for `wider`; what is new is 0."""
+    """A transformer's weights for latents of `channels`, extended to `wider` channels by weights of 0."""
     return {name: _widened(name, value, channels, wider) for name, value in state.items()}
 
 
