@@ -23,7 +23,8 @@ from vera.core.plate.stills import Picker, Stills, Window, frame_rate, pixel_asp
 # Alpha of a mask from which it counts as 1, because compressed movies do not keep it exactly. Raising it takes more of
 # the masks whose alpha is nearly 1 by that alpha.
 OPAQUE = 0.99
-COLORED = 0.1  # difference of a mask's colour channels from which a warning says that it is not grey
+# Difference of a mask's colour channels from which a warning says that it is not grey. Raising it warns of fewer masks.
+COLORED = 0.1
 
 # Rec.709 luminance.
 _LUMINANCE = np.array([0.2126, 0.7152, 0.0722])
@@ -425,7 +426,7 @@ def _open_mask_source(
 def _place_of_movie(count: int, plate: Plate) -> tuple[int, tuple[str, ...]]:
     """(plate frame number minus the mask's, notes) for a mask that is a movie of `count` frames.
 
-    A note says how they are matched if that is doubtful.
+    A note says how they are matched if the mask's length fits neither the plate's frames nor the whole sequence.
     """
     first, last = plate.frames[0], plate.frames[-1]
     if plate.is_movie:
@@ -439,7 +440,8 @@ def _place_of_movie(count: int, plate: Plate) -> tuple[int, tuple[str, ...]]:
     if count == len(whole):
         notes = (f"the mask begins at frame {whole[0]}: it has as many frames as the whole sequence",)
         return whole[0] - 1, () if plate.is_movie else notes
-    notes = (f"the mask has {count} frames, and the plate {last - begins + 1}: it is matched from frame {begins} on",)
+    length = len(whole) if plate.is_movie else len(plate.frames)
+    notes = (f"the mask has {count} frames, and the plate {length}: it is matched from frame {begins} on",)
     return begins - 1, notes
 
 

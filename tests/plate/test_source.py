@@ -802,7 +802,7 @@ def test_a_movie_mask_is_matched_to_the_range_or_the_sequence_that_has_its_lengt
 
 
 @pytest.mark.parametrize(
-    "frames, count, noted", [(None, 6, False), ("1-4", 6, False), ("1-4", 4, False), (None, 8, True)]
+    "frames, count, noted", [(None, 6, False), ("1-4", 6, False), ("1-4", 4, False), (None, 8, True), ("2-4", 8, True)]
 )
 def test_a_longer_mask_of_a_movie_plate_is_named(tmp_path, frames, count, noted):
     plate = open_plate(str(write_movie(tmp_path / "p.mkv", grey_levels(6), codec="ffv1")), frames)
