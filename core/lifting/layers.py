@@ -248,7 +248,8 @@ def find_veil(compared: Comparison) -> torch.Tensor:
     searched on a grid and refined by alternating least squares; the misfit of each block is bounded.
     """
     seen, clean, region, variance = compared.seen, compared.clean, compared.region, compared.variance
-    inside = F.avg_pool2d(region, LIMITS.block)
+    block = [min(LIMITS.block, side) for side in region.shape[2:]]  # strips are thinner than a block
+    inside = F.avg_pool2d(region, block)
     if not (inside > 0.5).any():
         return torch.ones(3)
 
@@ -256,7 +257,7 @@ def find_veil(compared: Comparison) -> torch.Tensor:
         """Means over the blocks of a frame, (1, 11, h, w)."""
         squares = [(x * y).sum(1, keepdim=True) for x, y in ((seen, seen), (clean, seen), (clean, clean))]
         planes = [seen, clean, *squares, torch.ones_like(region), variance]
-        return F.avg_pool2d(torch.cat(planes, 1) * region, LIMITS.block)
+        return F.avg_pool2d(torch.cat(planes, 1) * region, block)
 
     found = by_frame(means, seen, clean, region, variance).movedim(1, 0)[:, inside[:, 0] > 0.5]
     s, c = found[:3].T.contiguous(), found[3:6].T.contiguous()
