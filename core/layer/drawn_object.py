@@ -25,6 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vera.core.layer.plate_light import Scene, display_codes
+from vera.core.layer.surface_detail import Place, detailed
 from vera.core.model.interfaces import ShotObject, SurfacePoints
 from vera.kernels.part import Part
 from vera.kernels.planes import smoothstep
@@ -357,7 +358,7 @@ def points_about(shape: ShotObject, time: int, u: Tensor, v: Tensor) -> SurfaceP
     coarse = shape.points(time, u[::COARSE_STEP, ::COARSE_STEP], v[::COARSE_STEP, ::COARSE_STEP]).distance
     rough = F.interpolate(coarse[None, None], size, mode="bilinear", align_corners=False)[0, 0]
     near = (rough < COARSE_MARGIN).nonzero(as_tuple=True)
-    found = shape.points(time, u[near], v[near])
+    found = _with_detail(shape, time, u[near], v[near], 2 * BOX_HALF_SIDE / size[1])
 
     def placed(values: Tensor, blank: Tensor) -> Tensor:
         return blank.index_put(near, values)
@@ -369,6 +370,16 @@ def points_about(shape: ShotObject, time: int, u: Tensor, v: Tensor) -> SurfaceP
         placed(found.facing, torch.zeros(*size, 2)),
         *(placed(x, bare) for x in (found.gloss, found.open, found.shine, found.named)),
     )
+
+
+def _with_detail(shape: ShotObject, time: int, u: Tensor, v: Tensor, sample: float) -> SurfacePoints:
+    """A shape's points at positions (n,) with its detail. sample: distance of two samples in half heights."""
+    points = shape.points(time, u, v)
+    if not shape.mirrored:
+        return detailed(points, shape.surface, Place(u, v, sample, time))
+    mirror = points.facing.new_tensor([-1.0, 1.0])
+    points = detailed(replace(points, facing=points.facing * mirror), shape.surface, Place(-u, v, sample, time))
+    return replace(points, facing=points.facing * mirror)
 
 
 def contact_shadow(drawn: Drawn) -> tuple[Box, Tensor] | None:

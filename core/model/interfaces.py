@@ -90,6 +90,8 @@ class ShotObject(Protocol):
     metal: float
     soft: bool  # whether the model draws something soft around it: a shadow, a halo, a reflection
     color: tuple[float, float, float]  # as named, display-encoded
+    surface: str  # name of its detail, see core/layer/surface_detail.py; other names have none
+    mirrored: bool  # left and right are exchanged, for the detail
 
     def place(self, time: int) -> tuple[float, float, float]:
         """Its centre, right and down from the frame's middle in half frames, and its half height in half frame

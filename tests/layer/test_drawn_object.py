@@ -46,6 +46,8 @@ class Disc:
     metal: float = 0.0
     soft: bool = False
     color: tuple[float, float, float] = (0.85, 0.1, 0.1)
+    surface: str = ""
+    mirrored: bool = False
 
     def place(self, time):
         return self.x, self.y, self.size

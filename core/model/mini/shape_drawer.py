@@ -70,11 +70,19 @@ class MiniObject:
     def moves(self) -> bool:
         return self.description.kind in RATE_OF
 
+    @property
+    def surface(self) -> str:
+        return self.description.kind if self.texture is None else ""
+
+    @property
+    def mirrored(self) -> bool:
+        return self.description.has("faces left")
+
     def turn(self, time: int) -> float:
         return 0.0 if self.stands else ROCK[0] * math.sin(ROCK[1] * time)
 
     def points(self, time: int, u: Tensor, v: Tensor) -> SurfacePoints:
-        side = -1.0 if self.description.has("faces left") else 1.0
+        side = -1.0 if self.mirrored else 1.0
         found = self.field.at(self.description, side * u, v, float(time))
         color = found.color
         if self.texture == WOOD:
