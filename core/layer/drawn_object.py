@@ -40,6 +40,9 @@ GRID_STEP = 48
 # A shape is first evaluated on every COARSE_STEP-th sample, then on all samples closer to its outline than
 # COARSE_MARGIN half heights. A larger step or a smaller margin is faster and can miss thin parts.
 COARSE_STEP, COARSE_MARGIN = 4, 0.15
+# Samples inside the outline from which the surface is taken for the outline itself, where the field mixes it with what
+# it learned outside. Raising it hides wider fringes and blurs more of the edge.
+EDGE_SAMPLES = 1.5
 # Deviation, in model pixels, of the Gaussian that blurs a shape before it is compared with the model's alpha. It is the
 # blur of the model's own shapes; raising it expects softer ones.
 MODEL_BLUR = 1.3
@@ -364,12 +367,30 @@ def points_about(shape: ShotObject, time: int, u: Tensor, v: Tensor) -> SurfaceP
         return blank.index_put(near, values)
 
     bare = torch.zeros(size)
-    return SurfacePoints(
+    made = SurfacePoints(
         placed(found.distance, rough),
         placed(found.color, torch.tensor(shape.color).expand(*size, 3)),
         placed(found.facing, torch.zeros(*size, 2)),
         *(placed(x, bare) for x in (found.gloss, found.open, found.shine, found.named)),
     )
+    return _without_fringe(made, EDGE_SAMPLES * 2 * BOX_HALF_SIDE / size[1])
+
+
+def _without_fringe(points: SurfacePoints, margin: float) -> SurfacePoints:
+    """Points of a grid (h, w) whose reflectance at the outline is that of near points inside.
+
+    margin: half heights inside the outline where points begin to be replaced. Parts thinner than twice the margin keep
+    their own.
+    """
+    inside = points.distance < -margin
+    planes = torch.stack([*points.color.unbind(-1), points.gloss, points.open, points.shine, points.named])
+    reach = math.ceil(2 * EDGE_SAMPLES)
+    sums = F.pad(torch.cat([planes * inside, inside[None].float()])[None], (reach,) * 4)
+    sums = F.avg_pool2d(F.avg_pool2d(sums, (1, 2 * reach + 1), 1), (2 * reach + 1, 1), 1)[0]
+    near = sums[-1] * (2 * reach + 1) ** 2 > 0.5  # at least one inside
+    planes = torch.where(near & ~inside, sums[:-1] / sums[-1].clamp_min(1e-6), planes)
+    gloss, open_, shine, named = planes[3:]
+    return replace(points, color=planes[:3].movedim(0, -1), gloss=gloss, open=open_, shine=shine, named=named)
 
 
 def _with_detail(shape: ShotObject, time: int, u: Tensor, v: Tensor, sample: float) -> SurfacePoints:

@@ -133,7 +133,7 @@ def heart(at: Place) -> Pattern:
 
 def ring(at: Place) -> Pattern:
     angle, radius = polar(at.u, at.v)
-    brushed = at.noise(radius, 0.02 * angle, 45, 2)
+    brushed = at.noise(radius, 0.02 * angle.abs(), 45, 2)  # no jump where the angle begins again
     return Pattern(0.0003 * brushed, 1 + 0.015 * brushed)
 
 
@@ -153,7 +153,7 @@ def lantern(at: Place) -> Pattern:
 
 def mushroom(at: Place) -> Pattern:
     cap = smoothstep(-at.v, -0.13, -0.07)
-    angle, radius = polar(at.u, at.v - 0.1)
+    angle, radius = polar(at.u, 0.1 - at.v)  # upwards, so that the angle's jump is not on the cap
     streaks = at.noise(2 * angle, 0.4 * radius, 9, 3) * smoothstep(radius, 0.5, 1.0)
     mottled = at.noise(at.u, at.v, 5, 4)
     fibres = at.noise(at.u, 0.08 * at.v, 26, 3)

@@ -21,6 +21,8 @@ from vera.core.layer.drawn_object import (
     contact_shadow,
     coverage,
     over_rest,
+    own_grid,
+    points_about,
     soft_below,
     standing,
 )
@@ -225,3 +227,26 @@ def test_a_tilted_shape_is_the_shape_turned():
     torch.testing.assert_close(turned.distance, plain.distance)
     right, down = plain.facing.unbind(-1)
     torch.testing.assert_close(turned.facing, torch.stack([-down, right], -1))
+
+
+def test_the_outline_has_the_colour_of_what_is_inside():
+    """A field mixes the colours of both sides at an outline: the outer one is no fringe of the object."""
+
+    class Fringed(Disc):
+        def points(self, time, u, v):
+            found = super().points(time, u, v)
+            beside = found.distance > -0.014
+            return replace(found, color=torch.where(beside[..., None], torch.tensor([0.0, 1.0, 0.0]), found.color))
+
+    u, v = own_grid(240)
+    points = points_about(Fringed(), 0, u, v)
+    disc = (torch.hypot(u, v) - 0.8).abs() < 0.011
+    red, green, _ = points.color[disc & (u.abs() > 0.1)].unbind(-1)
+    assert red.min() > 0.8 and green.max() < 0.15
+
+
+def test_a_part_too_thin_to_have_an_inside_keeps_its_own_colour():
+    u, v = own_grid(96)
+    points = points_about(Disc(), 0, u, v)
+    stick = (u.abs() < 0.02) & (v > 0.9) & (v < 0.99)
+    assert stick.any() and torch.equal(points.color[stick], torch.tensor(Disc().color).expand(int(stick.sum()), 3))
