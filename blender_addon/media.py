@@ -19,7 +19,7 @@ _PATTERN_SIGNS = "#@%"  # characters that the core would read as a frame pattern
 
 
 @dataclass
-class Shown:
+class MediaFrames:
     """The media frames that a range of timeline frames shows.
 
     plate: a file or a padded pattern, as the core names it
@@ -57,8 +57,8 @@ def check_files(strip: bpy.types.Strip, frames: range) -> None:
         raise RefusedError(f"{strip.name}: {missing[0]}{more}; relink the strip or supply the files")
 
 
-def shown(strip: bpy.types.Strip, frames: range) -> Shown:
-    """The `Shown` of a movie or image strip for a range of timeline frames.
+def media_frames(strip: bpy.types.Strip, frames: range) -> MediaFrames:
+    """The `MediaFrames` of a movie or image strip for a range of timeline frames.
 
     Frames before and after the media show its first and last frame, as the sequencer does.
     """
@@ -71,7 +71,7 @@ def content_frames(strip: bpy.types.Strip) -> range:
     return range(start, start + host.content_length(strip))
 
 
-def _movie(strip: bpy.types.Strip, frames: range) -> Shown:
+def _movie(strip: bpy.types.Strip, frames: range) -> MediaFrames:
     path = bpy.path.abspath(strip.filepath)
     length, start, skipped = host.content_length(strip), host.content_start(strip), host.animation_offset(strip)
 
@@ -79,16 +79,16 @@ def _movie(strip: bpy.types.Strip, frames: range) -> Shown:
         index = min(max(frame - start, 0), length - 1)
         return 1 + skipped + (length - 1 - index if strip.use_reverse_frames else index)
 
-    return Shown(path, frames[0], [number(f) for f in frames], plate_space(strip))
+    return MediaFrames(path, frames[0], [number(f) for f in frames], plate_space(strip))
 
 
-def _images(strip: bpy.types.Strip, frames: range) -> Shown:
+def _images(strip: bpy.types.Strip, frames: range) -> MediaFrames:
     folder = bpy.path.abspath(strip.directory)
     names = [strip.strip_elem_from_frame(frame).filename for frame in frames]
     if len(strip.elements) == 1:
-        return Shown(os.path.join(folder, names[0]), frames[0], [_number_of_still(names[0])], plate_space(strip))
+        return MediaFrames(os.path.join(folder, names[0]), frames[0], [_number_of_still(names[0])], plate_space(strip))
     numbers = [int(_parts(name)[2]) for name in names]
-    return Shown(os.path.join(folder, cast("str", _pattern(strip))), frames[0], numbers, plate_space(strip))
+    return MediaFrames(os.path.join(folder, cast("str", _pattern(strip))), frames[0], numbers, plate_space(strip))
 
 
 def _parts(name: str) -> re.Match[str]:

@@ -159,7 +159,7 @@ def _ticket(
     if why:
         plate = os.path.join(folder, "plate", "plate.####.exr")
         passes.append(_plate_pass(scene, strip, frames, plate))
-        shown = media.Shown(plate, frames[0], list(frames), "linear")
+        shown = media.MediaFrames(plate, frames[0], list(frames), "linear")
     else:
         shown = _own_media(strip, frames, ask.handles)
     mask = _mask(scene, ask, folder, shown, frames if why else None, passes)
@@ -220,17 +220,17 @@ def _plate_pass(scene: bpy.types.Scene, strip: bpy.types.Strip, frames: range, p
     }
 
 
-def _own_media(strip: bpy.types.Strip, frames: range, handles: int) -> media.Shown:
+def _own_media(strip: bpy.types.Strip, frames: range, handles: int) -> media.MediaFrames:
     """The strip's own files at these frames and up to `handles` more on each side. Raises RefusedError."""
     first, end = frames[0], frames[-1] + 1
     there = media.content_frames(strip)
     begin = min(first, max(first - handles, there[0]))
     stop = max(end, min(end + handles, there[-1] + 1))
     media.check_files(strip, range(begin, stop))
-    return media.shown(strip, range(begin, stop))
+    return media.media_frames(strip, range(begin, stop))
 
 
-def _recipe(strip: bpy.types.Strip, ask: Ask, shown: media.Shown, why: str) -> dict[str, Any]:
+def _recipe(strip: bpy.types.Strip, ask: Ask, shown: media.MediaFrames, why: str) -> dict[str, Any]:
     """The recipe's fields besides mask and output. why: the plate is rendered, see `_reason_to_render`."""
     return {
         "plate": shown.plate,
@@ -351,7 +351,7 @@ def _lies_plain(scene: bpy.types.Scene, strip: bpy.types.Strip, frames: range) -
     return (
         (t.scale_x, t.scale_y, t.offset_x, t.offset_y, t.rotation) == (1, 1, 0, 0, 0)
         and not any((c.min_x, c.max_x, c.min_y, c.max_y, strip.use_flip_x, strip.use_flip_y))
-        and len(set(media.shown(strip, frames).numbers)) == len(frames)
+        and len(set(media.media_frames(strip, frames).numbers)) == len(frames)
         and (element.orig_width, element.orig_height) == (settings.resolution_x, settings.resolution_y)
     )
 
@@ -360,7 +360,7 @@ def _mask(
     scene: bpy.types.Scene,
     ask: Ask,
     folder: str,
-    shown: media.Shown,
+    shown: media.MediaFrames,
     seen_frames: range | None,
     passes: list[dict[str, Any]],
 ) -> str | None:

@@ -33,7 +33,7 @@ class Ticket:
 
     id: also identifies the request: the service makes one job of a request that is sent twice
     recipe: the recipe that the service gets
-    shown: see media.Shown
+    shown: see media.MediaFrames
     visible: [first, end) of the layer on the timeline
     source: mark, name and start of the edited strip
     stage: input of render_stage.py; None if nothing is rendered

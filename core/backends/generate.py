@@ -33,7 +33,7 @@ from vera.core.errors import InputError
 from vera.core.layer.backdrop.behind import BackdropFrame, kept_as_masked, shown_as_masked
 from vera.core.layer.blend_space import Change, ModelLayer, layer_for_blending, tiled
 from vera.core.layer.delivery_loop import FilmedFrame, FinishedFrame, deliver_frames
-from vera.core.layer.drawn_object import Drawn, DrawnFrame, over_rest, soft_below
+from vera.core.layer.drawn_object import DrawnFrame, ObjectInScene, over_rest, soft_below
 from vera.core.layer.foreground import clean_color
 from vera.core.layer.match import LaidLayer
 from vera.core.layer.matte import PlannedAlpha, clean_alpha, refine_alpha, steady
@@ -565,7 +565,7 @@ def _object_drawing(
     frame, width = decoded.drawn, job.model.limits.step_width
     rest = soft_below(frame, alpha, job.aspect) if frame.shape.soft and frame.moved == (0, 0) else None
     scene = _scene(job, filmed, frame.place()[:2])
-    drawn, below, front = Drawn(frame, scene), None, None
+    drawn, below, front = ObjectInScene(frame, scene), None, None
     if rest is not None and rest.any():
         below = PlannedAlpha.of(rest, guide, scene.size, width)
     if frame.hidden is not None:

@@ -10,7 +10,7 @@ import torch
 
 from vera.core.layer.backdrop.backdrop import Backdrop, Room, within_room
 from vera.core.layer.backdrop.behind import BackdropFrame, white_of_plate
-from vera.core.layer.backdrop.painting import Asked
+from vera.core.layer.backdrop.painting import BackdropRequest
 from vera.core.layer.backdrop.plate_motion import ROWS as MOTION_ROWS
 from vera.core.layer.backdrop.plate_motion import Motion, Move, background_motion
 from vera.core.layer.drawn_object import Agreement, DrawnFrame, Take, agreement, aside, standing
@@ -166,11 +166,11 @@ def _with_backdrop(
     """Add a painted background to decoded frames, with the plate's brightness and the movement of its background."""
     watched = _watched_plate(job, latents)
     frames = latents.frames
-    if not watched.motion.told:
+    if not watched.motion.is_known:
         warn(NOT_FOLLOWED.format(first=frames[0], last=frames[-1]))
     moves = within_room(watched.motion.moves or [Move()] * len(frames), job.aspect)
-    asked = Asked(background.kind, job.recipe.seed, background.traits)
-    backdrop = Backdrop(asked, job.aspect, room=Room.of(moves, job.aspect))
+    request = BackdropRequest(background.kind, job.recipe.seed, background.traits)
+    backdrop = Backdrop(request, job.aspect, room=Room.of(moves, job.aspect))
     for time, frame in enumerate(decoded):
         yield frame._replace(drawn=BackdropFrame(backdrop, time, watched.white, moves[time], watched.colors))
 

@@ -273,7 +273,7 @@ def soft_below(drawn: DrawnFrame, alpha: Tensor, aspect: float) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Drawn:
+class ObjectInScene:
     """The inputs for drawing an object."""
 
     frame: DrawnFrame
@@ -291,7 +291,7 @@ class Drawn:
 
 
 def over_rest(
-    drawn: Drawn, shown: Tensor, edit: Tensor, matte: Tensor, corner: tuple[int, int] = (0, 0)
+    drawn: ObjectInScene, shown: Tensor, edit: Tensor, matte: Tensor, corner: tuple[int, int] = (0, 0)
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Composite the object and its contact shadow over the rest of the model's layer, at plate size.
 
@@ -318,7 +318,7 @@ def over_rest(
     return edit, matte, own
 
 
-def picture(drawn: Drawn) -> ObjectPicture | None:
+def picture(drawn: ObjectInScene) -> ObjectPicture | None:
     """Draw the object at the scene's size and in its light; luminous objects get a halo. None if it is outside."""
     size = drawn.scene.size
     frame, shape = drawn.frame, drawn.frame.shape
@@ -403,7 +403,7 @@ def _with_detail(shape: ShotObject, time: int, u: Tensor, v: Tensor, sample: flo
     return replace(points, facing=points.facing * mirror)
 
 
-def contact_shadow(drawn: Drawn) -> tuple[Box, Tensor] | None:
+def contact_shadow(drawn: ObjectInScene) -> tuple[Box, Tensor] | None:
     """Alpha of the black contact shadow below a standing object, at plate size, and its box.
 
     None if the object does not stand on anything or is outside the picture. The shadow fades as the object leaves the
@@ -421,7 +421,7 @@ def contact_shadow(drawn: Drawn) -> tuple[Box, Tensor] | None:
     return box, (shadow * drawn.frame.standing).clamp(0, 0.85)
 
 
-def shadow_box(drawn: Drawn) -> Box | None:
+def shadow_box(drawn: ObjectInScene) -> Box | None:
     """Where the contact shadow can be; None for an object that has none, or if that is outside of the picture."""
     if not drawn.frame.shape.stands:
         return None

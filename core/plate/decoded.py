@@ -50,7 +50,7 @@ _EXACT_OPTIONS = (
 
 
 @dataclass(frozen=True)
-class Read:
+class EncodingProperty:
     """A property of a frame's encoding, the value that is used, and the reason: "stated", "asked for", or a default.
 
     stated: the movie's own statement, or None
@@ -66,34 +66,34 @@ class Read:
         return self.stated is not None and self.stated != self.value
 
 
-def matrix_read(frame: av.VideoFrame, choice: Choice) -> Read:
+def matrix_read(frame: av.VideoFrame, choice: Choice) -> EncodingProperty:
     """The YUV matrix; "rgb" or "grey" for pixels without one."""
     if frame.format.is_rgb:
-        return Read("rgb", "its pixels are RGB")
+        return EncodingProperty("rgb", "its pixels are RGB")
     stated = None if frame.colorspace in _UNSTATED else _MATRICES.get(frame.colorspace)
     stated_name = _NAMES[stated] if stated is not None and not _is_grey(frame) else None
     if choice.matrix:
-        return Read(choice.matrix, "asked for", stated_name)
+        return EncodingProperty(choice.matrix, "asked for", stated_name)
     if stated_name:
-        return Read(stated_name, "stated", stated_name)
+        return EncodingProperty(stated_name, "stated", stated_name)
     where = f"{HD_LINES} lines and more" if frame.height >= HD_LINES else f"fewer than {HD_LINES} lines"
-    return Read(_NAMES[_usual_matrix(frame)], f"not stated; usual for {where}")
+    return EncodingProperty(_NAMES[_usual_matrix(frame)], f"not stated; usual for {where}")
 
 
-def range_read(frame: av.VideoFrame, choice: Choice) -> Read:
+def range_read(frame: av.VideoFrame, choice: Choice) -> EncodingProperty:
     """Whether the codes use all values ("full"), or have head room and foot room ("limited")."""
     if frame.format.is_rgb:
-        return Read("full", "its pixels are RGB")
+        return EncodingProperty("full", "its pixels are RGB")
     stated = {ColorRange.MPEG: "limited", ColorRange.JPEG: "full"}.get(ColorRange(frame.color_range))
     if stated is None and frame.format.name.startswith("yuvj"):
         stated = "full"
     if choice.range:
-        return Read(choice.range, "asked for", stated)
+        return EncodingProperty(choice.range, "asked for", stated)
     if stated:
-        return Read(stated, "stated", stated)
+        return EncodingProperty(stated, "stated", stated)
     if _is_grey(frame):
-        return Read("full", "not stated; usual for grey")
-    return Read("limited", "not stated; usual for YUV")
+        return EncodingProperty("full", "not stated; usual for grey")
+    return EncodingProperty("limited", "not stated; usual for YUV")
 
 
 def refuse_unreadable(frame: av.VideoFrame, choice: Choice, where: str) -> None:

@@ -13,7 +13,7 @@ import OpenImageIO as oiio
 from vera.core.errors import InputError
 from vera.core.plate.channels import choose_mask, choose_picture, is_matte
 from vera.core.plate.choice import OF_PICTURES, OF_VIDEO, USUAL, Choice
-from vera.core.plate.decoded import Read
+from vera.core.plate.decoded import EncodingProperty
 from vera.core.plate.movie import Movie, movie_header
 from vera.core.plate.named_files import MOVIES, extension_of, list_files, refuse_wrong_name
 from vera.core.plate.pattern import choose_frames, find_pattern, frame_in_name, parse_frames, show_frames
@@ -67,8 +67,8 @@ class Plate:
     notes: tuple[str, ...]
     timecode: str | None
     field_order: str | None
-    matrix: Read | None
-    range: Read | None
+    matrix: EncodingProperty | None
+    range: EncodingProperty | None
     _source: Movie | Stills = field(repr=False)
     _hashes: dict = field(default_factory=dict, repr=False, compare=False)
 

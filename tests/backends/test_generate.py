@@ -381,7 +381,7 @@ def test_without_a_mask_the_subject_has_the_outline_that_the_plate_shows(tmp_pat
     guess = torch.ones(SIZE)
     guess[10:, 23:43] = 0
     monkeypatch.setattr(shot_shapes, "_some_alphas", lambda job, layers: iter([(0, guess)]))
-    monkeypatch.setattr(shot_shapes, "background_motion", lambda pictures, background: Motion(None, told=False))
+    monkeypatch.setattr(shot_shapes, "background_motion", lambda pictures, background: Motion(None, is_known=False))
     draw(monkeypatch, lambda color, alpha, reconstruction: (color, _at_size(guess, alpha)))
     _, report = make(replace(model, objects=OnlySea()), str(tmp_path / "in.#.exr"), tmp_path / "out")
     alpha = layer(tmp_path / "out", 2)[..., 3]

@@ -698,7 +698,7 @@ def what_is_asked_of_files():
     name = "content_trim_start" if hasattr(cut_off, "content_trim_start") else "animation_offset_start"
     setattr(cut_off, name, 3)
     at = b.part("host").content_start(cut_off)
-    assert b.part("media").shown(cut_off, range(at, at + 3)).numbers == [4, 5, 6]
+    assert b.part("media").media_frames(cut_off, range(at, at + 3)).numbers == [4, 5, 6]
 
     turned = b.add_images(scene, b.told["turned"], (1001, 1002), 6, START, "turned")
     assert (

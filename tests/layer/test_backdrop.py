@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from vera.core.layer.backdrop.backdrop import MOST_ROOM, PAINTINGS, Backdrop, Room, enlarged, within_room
 from vera.core.layer.backdrop.behind import BackdropFrame, kept_as_masked, level, shown_as_masked
 from vera.core.layer.backdrop.lens_blur import disc, out_of_focus, splat
-from vera.core.layer.backdrop.painting import Asked
+from vera.core.layer.backdrop.painting import BackdropRequest
 from vera.core.layer.backdrop.plate_motion import Move
 from vera.core.layer.backdrop.smooth_noise import Noise
 from vera.core.model.mini import words
@@ -20,7 +20,7 @@ MOVING = [kind for kind, painting in PAINTINGS.items() if painting.moves]
 
 
 def light(kind, seed=0, time=0.0, rows=ROWS, traits=()):
-    return Backdrop(Asked(kind, seed, frozenset(traits)), ASPECT, rows).picture(time).light
+    return Backdrop(BackdropRequest(kind, seed, frozenset(traits)), ASPECT, rows).picture(time).light
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def test_a_painting_of_twice_the_rows_is_the_same_picture(first, kind):
 
 @pytest.mark.parametrize("kind", ["city", "sea"])
 def test_half_a_plate_shows_the_average_of_the_whole(kind):
-    frame = BackdropFrame(Backdrop(Asked(kind, 0), ASPECT, ROWS), 0, WHITE)
+    frame = BackdropFrame(Backdrop(BackdropRequest(kind, 0), ASPECT, ROWS), 0, WHITE)
     half, whole = (frame.codes(size, clips=True) for size in ((90, 160), (180, 320)))
     averaged = F.avg_pool2d(whole.movedim(-1, 0)[None], 2)[0].movedim(0, -1)
     assert (half - averaged).abs().max() < 0.03
@@ -76,7 +76,7 @@ def test_half_a_plate_shows_the_average_of_the_whole(kind):
 def test_a_backdrop_follows_the_plates_background():
     """A frame that has moved shows what lay beside the first one; without a move nothing changes but the canvas."""
     moves = within_room([Move(), Move(0.25, -0.125), Move(-0.5, 0.0)], ASPECT)
-    backdrop = Backdrop(Asked("night", 0), ASPECT, ROWS, Room.of(moves, ASPECT))
+    backdrop = Backdrop(BackdropRequest("night", 0), ASPECT, ROWS, Room.of(moves, ASPECT))
     whole = torch.rand(3, *backdrop.painting.view.x.shape, generator=torch.Generator().manual_seed(0))
     still, moved = (backdrop.framed(whole, move, (2 * ROWS, 128)) for move in moves[:2])
     right, up = round(0.25 * 2 * ROWS), round(0.125 * 2 * ROWS)
@@ -86,7 +86,7 @@ def test_a_backdrop_follows_the_plates_background():
 def test_a_backdrop_zooms_and_turns_with_the_plates_background():
     """A quarter turn at a magnification of 2 about the middle, of a plane that rises to the right."""
     move = Move(0.0, 0.0, math.log(2), math.pi / 2)
-    backdrop = Backdrop(Asked("night", 0), 1.0, ROWS, Room.of([move], 1.0))
+    backdrop = Backdrop(BackdropRequest("night", 0), 1.0, ROWS, Room.of([move], 1.0))
     line = (torch.arange(ROWS) + 0.5) / ROWS - 0.5
     seen = backdrop.framed(line.expand(1, ROWS, -1), move, (ROWS, ROWS))[0]
     assert (seen - line[:, None] / 2).abs().max() < 0.01

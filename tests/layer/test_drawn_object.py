@@ -11,8 +11,8 @@ from vera.core.layer.drawn_object import (
     MAX_GROWTH,
     MAX_TILT,
     MAX_TILT_STANDING,
-    Drawn,
     DrawnFrame,
+    ObjectInScene,
     SurfaceStore,
     Take,
     agreement,
@@ -79,7 +79,7 @@ def drawn_by_model(shape):
 def laid_over(shape, shown=None, rest=0.0):
     shown = torch.ones(PLATE) if shown is None else shown
     edit, matte = torch.full((*PLATE, 3), 0.5), torch.full(PLATE, rest)
-    return over_rest(Drawn(shape, Scene(PLATE, ASPECT, LIGHT, True)), shown, edit, matte)
+    return over_rest(ObjectInScene(shape, Scene(PLATE, ASPECT, LIGHT, True)), shown, edit, matte)
 
 
 def true_alpha(shape):
@@ -167,7 +167,7 @@ def test_its_shadow_lies_away_from_the_light(bright):
     light = np.full((9, 16, 3), 0.05, np.float32)
     light[:, slice(0, 5) if bright == "left" else slice(11, 16)] = 1.0
     scene = Scene(PLATE, ASPECT, PlateLight.of(light), True)
-    box, dark = contact_shadow(Drawn(frame(stands=True), scene))
+    box, dark = contact_shadow(ObjectInScene(frame(stands=True), scene))
     middle = float((dark.sum(0) * box.u).sum() / dark.sum())  # right of the object's middle, in half heights
     assert middle > 0.02 if bright == "left" else middle < -0.02
 

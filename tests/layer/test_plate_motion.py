@@ -82,7 +82,7 @@ def test_light_that_fades_is_no_motion():
 
 def test_a_plate_whose_frames_have_nothing_in_common_is_not_followed():
     frames = (torch.rand(ROWS, COLUMNS, generator=torch.Generator().manual_seed(k)) for k in range(4))
-    assert background_motion(frames, wall()) == Motion(None, told=False)
+    assert background_motion(frames, wall()) == Motion(None, is_known=False)
 
 
 def test_a_wall_without_texture_tells_nothing():

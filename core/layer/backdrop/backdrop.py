@@ -18,7 +18,7 @@ from vera.core.layer.backdrop.backdrop_view import View
 from vera.core.layer.backdrop.coast import CloudsPainting, NightPainting, SeaPainting, StormPainting, SunsetPainting
 from vera.core.layer.backdrop.land import DesertPainting, ForestPainting, MeadowPainting, MountainsPainting
 from vera.core.layer.backdrop.lens_blur import out_of_focus
-from vera.core.layer.backdrop.painting import Asked, Painting, Picture
+from vera.core.layer.backdrop.painting import BackdropRequest, Painting, Picture
 from vera.core.layer.backdrop.plate_motion import Move
 from vera.core.layer.backdrop.town import BricksPainting, CityPainting, StudioPainting
 
@@ -73,13 +73,13 @@ class Room:
 class Backdrop:
     """The painted background of one shot. Thread-safe."""
 
-    def __init__(self, asked: Asked, aspect: float, rows: int | None = None, room: Room = Room()) -> None:
+    def __init__(self, request: BackdropRequest, aspect: float, rows: int | None = None, room: Room = Room()) -> None:
         rows = round((rows or ROWS) * min(1.0, MAX_ASPECT / aspect))
         self.aspect, self.room = aspect, room
         self.height = 1 + room.above + room.below
         self.width = aspect + room.left + room.right
         tall, wide = round(rows * self.height), 2 * max(1, round(rows * self.width / 2))
-        self.painting = PAINTINGS[asked.kind](asked, View(tall, wide, self.width / self.height))
+        self.painting = PAINTINGS[request.kind](request, View(tall, wide, self.width / self.height))
         self._lock = threading.Lock()
         self._still: Picture | None = None
 

@@ -61,7 +61,7 @@ Surface = Callable[[Tensor, Tensor, Tensor], Tensor]  # X, Y (ahead), footprint 
 
 
 @dataclass(frozen=True)
-class Seen:
+class VisibleSurface:
     """The visible points of a height field.
 
     there: (h, w) bool, whether the sample shows the surface. right, ahead: (h, w), in world units; undefined elsewhere.
@@ -72,7 +72,7 @@ class Seen:
     ahead: Tensor
 
 
-def see(view: View, surface: Surface, eye: float, horizon: float, reach: tuple[float, float]) -> Seen:
+def see(view: View, surface: Surface, eye: float, horizon: float, reach: tuple[float, float]) -> VisibleSurface:
     """The points of a height field that are visible from a camera at height `eye`, looking ahead.
 
     horizon: vertical position of the horizon. reach: nearest and farthest distance.
@@ -100,10 +100,10 @@ def see(view: View, surface: Surface, eye: float, horizon: float, reach: tuple[f
     smooth = torch.where(hidden, 1.0, (low - view.y) / (low - high).clamp_min(1e-9))
     share = (before + smooth.clamp(0, 1)) / (DEPTHS - 1)
     where = reach[0] * (reach[1] / reach[0]) ** share
-    return Seen(found, view.x / FOCAL * where, where)
+    return VisibleSurface(found, view.x / FOCAL * where, where)
 
 
-def slopes(surface: Surface, seen: Seen, footprint: Tensor) -> tuple[Tensor, Tensor]:
+def slopes(surface: Surface, seen: VisibleSurface, footprint: Tensor) -> tuple[Tensor, Tensor]:
     """Slopes of the surface to the right and ahead at the visible points, (h, w) each."""
     step = footprint.clamp_min(1e-6)
     here = surface(seen.right, seen.ahead, footprint)

@@ -26,13 +26,13 @@ class SeaPainting(Painting):
     @cached_property
     def parts(self) -> tuple[float, Heaps, Sea]:
         rng = self.rng
-        calm = self.asked.has("calm")
+        calm = self.request.has("calm")
         horizon = rng.uniform(-0.12, 0.0)
         heaps = Heaps(
             rng.uniform(-0.75, -0.5), 0.30, horizon, (rng.choice((-0.6, 0.6)), -0.8), rng.uniform(0.004, 0.012)
         )
         wind = rng.uniform(4.0, 5.0) if calm else rng.uniform(6.0, 8.0)
-        return horizon, heaps, Sea.of(wind, 0.22 if calm else 0.55, 0.0 if calm else 0.35, self.asked.seed)
+        return horizon, heaps, Sea.of(wind, 0.22 if calm else 0.55, 0.0 if calm else 0.35, self.request.seed)
 
     def at(self, time: float) -> Picture:
         horizon, heaps, sea = self.parts
@@ -52,7 +52,7 @@ class StormPainting(Painting):
     @cached_property
     def parts(self) -> tuple[float, Sea]:
         rng = self.rng
-        return rng.uniform(-0.10, 0.04), Sea.of(rng.uniform(12.5, 14.5), rng.uniform(4.2, 5.2), 1.0, self.asked.seed)
+        return rng.uniform(-0.10, 0.04), Sea.of(rng.uniform(12.5, 14.5), rng.uniform(4.2, 5.2), 1.0, self.request.seed)
 
     def at(self, time: float) -> Picture:
         horizon, sea = self.parts
@@ -152,7 +152,7 @@ class NightPainting(Painting):
         rng, view = self.rng, self.view
         band = rng.choice((-1, 1)) * rng.uniform(0.35, 0.7)
         stars = Stars.of(
-            np.random.default_rng([self.asked.seed % 2**32, 5]), round(5200 * view.aspect), view.aspect, band
+            np.random.default_rng([self.request.seed % 2**32, 5]), round(5200 * view.aspect), view.aspect, band
         )
         horizon = rng.uniform(0.30, 0.38)
         x, y = view.x, view.y

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vera.core.layer.backdrop.backdrop_view import FOCAL, Seen, View, see, slopes
+from vera.core.layer.backdrop.backdrop_view import FOCAL, View, VisibleSurface, see, slopes
 from vera.core.layer.backdrop.coast import faded, with_heaps
 from vera.core.layer.backdrop.lens_blur import splat
 from vera.core.layer.backdrop.painting import Painting, Picture
@@ -25,7 +25,7 @@ Heights = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def lit_ground(
-    view: View, heights: Heights, seen: Seen, sun: tuple[float, float, float], far: float
+    view: View, heights: Heights, seen: VisibleSurface, sun: tuple[float, float, float], far: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Of the visible ground, (h, w) each in [0, 1]: sunlight, openness to the sky, steepness (0 is level).
 
@@ -50,13 +50,13 @@ def _unit(right: float, ahead: float, up: float) -> tuple[float, float, float]:
     return right / length, ahead / length, up / length
 
 
-def into_air(light: Tensor, seen: Seen, sky: Tensor, air_color: Tensor, metres: float) -> Tensor:
+def into_air(light: Tensor, seen: VisibleSurface, sky: Tensor, air_color: Tensor, metres: float) -> Tensor:
     """Ground (3, h, w) through haze; the sky where there is none. metres: distance at which contrast is 1/e."""
     through = (-seen.ahead / metres).exp()
     return torch.where(seen.there, lerp(air_color.expand_as(light), light, through), sky)
 
 
-def nearness(seen: Seen, focus: float) -> Tensor:
+def nearness(seen: VisibleSurface, focus: float) -> Tensor:
     """Defocus of each point as a share of that at infinity, with the lens focused at a distance."""
     return torch.where(seen.there, (1 - focus / seen.ahead.clamp_min(focus)).clamp(0, 1), 1.0)
 
@@ -67,9 +67,9 @@ class MountainsPainting(Painting):
     defocus = 0.0048
 
     @cached_property
-    def parts(self) -> tuple[float, int, Seen, Tensor]:
+    def parts(self) -> tuple[float, int, VisibleSurface, Tensor]:
         view, rng, noise = self.view, self.rng, self.noise(1)
-        snowy = self.asked.has("snowy")
+        snowy = self.request.has("snowy")
         horizon, side = rng.uniform(0.22, 0.3), rng.choice((-1, 1))
         shift = rng.uniform(-40, 40)
 
@@ -159,7 +159,7 @@ class Meadow(NamedTuple):
 
     horizon: float
     side: int
-    seen: Seen
+    seen: VisibleSurface
     ground: Tensor
     flowers: Flowers
 
@@ -201,7 +201,7 @@ class MeadowPainting(Painting):
 
     def _flowers(self, horizon: float) -> Flowers:
         """Flower heads on the ground; far ones are smaller."""
-        rng = np.random.default_rng([self.asked.seed % 2**32, 11])
+        rng = np.random.default_rng([self.request.seed % 2**32, 11])
         count = round(900 * self.view.aspect)
         ahead = 3.0 * (40 / 3.0) ** rng.random(count) ** 0.8
         right = (rng.random(count) - 0.5) * self.view.aspect * 1.1 * ahead / FOCAL
@@ -241,7 +241,7 @@ class ForestPainting(Painting):
     def parts(self) -> tuple[list[tuple[Tensor, Tensor]], tuple[float, float]]:
         """(light (3, h, w), alpha (h, w)) of each layer of trees, far to near; and the sun's position."""
         view, rng, noise = self.view, self.rng, self.noise(1)
-        mist = 1.0 if self.asked.has("misty") else 0.45
+        mist = 1.0 if self.request.has("misty") else 0.45
         x, y, edge = view.x, view.y, 1.2 * view.sample
         sun = (rng.uniform(-0.35, 0.35) * view.aspect, -0.22)
         haze = lerp(rgb(0.30, 0.38, 0.24), rgb(0.52, 0.58, 0.52), torch.tensor(mist - 0.2))
@@ -324,4 +324,4 @@ class ForestPainting(Painting):
         angle = torch.atan2(view.y - sun[1] + 0.25, view.x - sun[0])
         away = torch.hypot(view.x - sun[0], view.y - sun[1] + 0.25)
         shafts = self.noise(9).fractal(angle * 3.5, away * 0.15 + 0.015 * time / NATURAL_FPS, 3).clamp_min(0)
-        return rgb(0.30, 0.30, 0.18) * shafts * (-2.2 * away).exp() * (1.0 if self.asked.has("misty") else 0.6)
+        return rgb(0.30, 0.30, 0.18) * shafts * (-2.2 * away).exp() * (1.0 if self.request.has("misty") else 0.6)

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vera.core.layer.backdrop.backdrop_view import FOCAL, Seen, View, see
+from vera.core.layer.backdrop.backdrop_view import FOCAL, View, VisibleSurface, see
 from vera.core.layer.backdrop.painting import Picture, evenly
 from vera.core.layer.backdrop.sky import NATURAL_FPS
 from vera.core.layer.backdrop.smooth_noise import Noise, lerp
@@ -56,7 +56,7 @@ class OpenSea:
         blur[band.above :] = planes[4] + rest
         return Picture(light, blur)
 
-    def _water(self, surface: Surface, seen: Seen, view: View, sky: Tensor) -> Tensor:
+    def _water(self, surface: Surface, seen: VisibleSurface, view: View, sky: Tensor) -> Tensor:
         """Light of the surface without haze, (3, h, w)."""
         footprint = torch.maximum(seen.ahead / FOCAL * view.sample, 0.6 * _apart(seen.ahead)).clamp_max(1e4)
         slope_x, slope_y, rough, fold = surface.details(seen.right, seen.ahead, footprint)
@@ -82,7 +82,7 @@ class OpenSea:
         x, y = FOCAL * way[0] / along / view.aspect * 2, 2 * (self.horizon - 0.01 - FOCAL * up / along)
         return F.grid_sample(blurred, torch.stack([x, y], -1)[None], padding_mode="border", align_corners=False)[0]
 
-    def _with_foam(self, water: Tensor, seen: Seen, fold: Tensor, footprint: Tensor, sky: Tensor) -> Tensor:
+    def _with_foam(self, water: Tensor, seen: VisibleSurface, fold: Tensor, footprint: Tensor, sky: Tensor) -> Tensor:
         if self.sea.foam == 0:
             return water
         lace = self.foam.fractal(seen.right * 1.1, seen.ahead * 1.1, 5, 0.65, footprint * 1.1)
@@ -93,7 +93,7 @@ class OpenSea:
         light = sky.mean((1, 2))[:, None, None] * 1.15
         return lerp(water, light.expand_as(water) * (0.85 + 0.1 * lace.clamp(-1, 1)), white.clamp(0, 1) * 0.92)
 
-    def _in_air(self, water: Tensor, seen: Seen, sky: Tensor) -> Tensor:
+    def _in_air(self, water: Tensor, seen: VisibleSurface, sky: Tensor) -> Tensor:
         """The water with haze: with distance it takes the colour of the sky above the horizon."""
         row = min(sky.shape[1] - 1, max(0, int((self.horizon + 0.5) * sky.shape[1]) - 2))
         air = sky[:, row].mean(-1)[:, None, None]

@@ -17,7 +17,7 @@ from vera.core.layer.backdrop.smooth_noise import Noise
 
 
 @dataclass(frozen=True)
-class Asked:
+class BackdropRequest:
     """A requested background. kind: a name in PAINTINGS. seed: of random choices. traits: such as "misty"."""
 
     kind: str
@@ -48,10 +48,10 @@ class Painting(ABC):
     defocus = 0.006  # radius of the defocus disc at infinity, in picture heights; raising it blurs more
     moves = True  # whether the picture changes over time
 
-    def __init__(self, asked: Asked, view: View) -> None:
-        self.asked, self.view = asked, view
-        self.rng = random.Random(zlib.crc32(f"{asked.kind} {asked.seed}".encode()))
-        self.noise = cache(lambda number: Noise(asked.seed, zlib.crc32(asked.kind.encode()), number))
+    def __init__(self, request: BackdropRequest, view: View) -> None:
+        self.request, self.view = request, view
+        self.rng = random.Random(zlib.crc32(f"{request.kind} {request.seed}".encode()))
+        self.noise = cache(lambda number: Noise(request.seed, zlib.crc32(request.kind.encode()), number))
 
     @cached_property
     @abstractmethod

@@ -67,11 +67,11 @@ class Motion(NamedTuple):
     """The measured motion of a background.
 
     moves: movement of each frame's background since the first frame; None if the camera counts as at rest
-    told: whether the motion is known; False, with moves None, if no similarity explains the frames
+    is_known: whether the motion is known; False, with moves None, if no similarity explains the frames
     """
 
     moves: list[Move] | None
-    told: bool = True
+    is_known: bool = True
 
 
 def background_motion(pictures: Iterable[Tensor], background: Tensor) -> Motion:
@@ -91,7 +91,7 @@ def background_motion(pictures: Iterable[Tensor], background: Tensor) -> Motion:
         key = picture if key is None else key
         last, likeness = _moved_by(key, picture, background, last)
         if likeness < LEAST_LIKENESS:
-            return Motion(None, told=False)
+            return Motion(None, is_known=False)
         found.append(last.after(start))
         if last.reach(aspect) > NEAR_KEY:
             key, start, last = picture, found[-1], Move()

@@ -33,7 +33,7 @@ class CityPainting(Painting):
     @cached_property
     def parts(self) -> tuple[float, Tensor]:
         view = self.view
-        rng = np.random.default_rng([self.asked.seed % 2**32, 21])
+        rng = np.random.default_rng([self.request.seed % 2**32, 21])
         fine = view.scaled(SUPERSAMPLING)
         shore = float(rng.uniform(0.20, 0.27))
         up = (shore - fine.y).clamp_min(0)
@@ -135,7 +135,7 @@ class BricksPainting(Painting):
 
     @cached_property
     def parts(self) -> Picture:
-        rng = np.random.default_rng([self.asked.seed % 2**32, 31])
+        rng = np.random.default_rng([self.request.seed % 2**32, 31])
         fine = self.view.scaled(SUPERSAMPLING)
         noise = self.noise(1)
         high, joint = float(rng.uniform(0.052, 0.062)), 0.0060

@@ -50,16 +50,16 @@ def parts_of_release(source: Path, shard_bytes: int) -> dict:
     Raises InputError for unreadable or misfit files, before anything is written.
     """
     parts: dict[str, Callable[[Path], object]] = {}
-    if file := found(source, VAE):
+    if file := file_of(source, VAE):
         parts["vae"] = codec_writer(file)
-    if file := found(source, TEXT):
+    if file := file_of(source, TEXT):
         parts["text_encoder"] = text_writer(file, shard_bytes)
     if (source / TOKENIZER).is_dir():
         parts["tokenizer"] = lambda folder: shutil.copytree(source / TOKENIZER, folder)
     return parts
 
 
-def found(source: Path, stem: str) -> Path | None:
+def file_of(source: Path, stem: str) -> Path | None:
     return next(
         (source / f"{stem}{end}" for end in (".safetensors", ".pth") if (source / f"{stem}{end}").is_file()), None
     )

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from vera.core.errors import InputError
-from vera.core.model.mini.prompt.given import Given
+from vera.core.model.mini.prompt.model_prompt import ModelPrompt
 from vera.core.model.mini.prompt.parsed import Parsed
 from vera.core.model.mini.prompt.phrases import phrases_of
 from vera.core.model.mini.prompt.refusals import impossible, not_known
@@ -66,7 +66,7 @@ class PromptReader:
         missing = not_known(parsed)
         if not any(token.says_something for token in parsed.words):
             return Reading(not_known=missing)
-        given = Given(parsed)
+        given = ModelPrompt(parsed)
         if len(given.words) > MAX_WORDS:
             missing = missing or f"mini reads {MAX_WORDS} words, these are {len(given.words)}; shorten it"
         words = given.words[:MAX_WORDS]

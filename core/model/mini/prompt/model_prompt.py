@@ -22,7 +22,7 @@ _FRAMING = 3
 _PARTS = frozenset(("to", "on", "in", "at", "into", "onto", "of", "from", "over"))  # "in the shot" adds no meaning
 
 
-class Given:
+class ModelPrompt:
     """What the model gets.
 
     words: for the model
