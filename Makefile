@@ -19,7 +19,7 @@ BPY_50 := 5.0.1
 BPY_52 := 5.2.3
 PYTHON_52 ?= python3.13
 
-.PHONY: setup lock lock-check lint test axe pictures fuzz fault-test mutants gpu-test gpu-bench bpy blender-addon demo nuke-plugin clean
+.PHONY: setup lock lock-check lint test bytecode axe pictures fuzz fault-test mutants gpu-test gpu-bench bpy blender-addon demo nuke-plugin clean
 
 setup: $(STAMP)
 
@@ -56,9 +56,15 @@ lint: setup
 # Three processes on two cores, one thread each: tests wait a third of their time for services, browsers and processes,
 # and threads of torch that wait for one another are slower than one alone.
 # What is installed beside the package is so at the same time as it, and while mypy runs on one core.
+# Bytecode is kept, whatever the environment says: else each of a hundred processes compiles torch, and pytest the tests.
+test: export PYTHONDONTWRITEBYTECODE =
 test:
-	@$(MAKE) --no-print-directory --jobs=3 --output-sync=target lint bpy axe
+	@$(MAKE) --no-print-directory --jobs=3 --output-sync=target lint bpy axe bytecode
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 3 --dist worksteal
+
+# Compile what the tests import, once and beside mypy, and not in each of their processes. Errors are the test run's.
+bytecode: setup
+	@-OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -q --collect-only > /dev/null 2>&1
 
 bpy: $(BLENDERS:%=.venv-bpy%/.installed)
 
