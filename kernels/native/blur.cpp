@@ -49,28 +49,25 @@ std::vector<float> inverse_sums(std::ptrdiff_t size, const float* weights, int r
     return inverse;
 }
 
-// Along an axis whose neighbours lie `inner` elements apart: whole rows are added.
-void across(const float* values, float* result, Lines lines, std::ptrdiff_t i, const float* weights, int reach,
-            float inverse) {
-    for (std::ptrdiff_t start = 0; start < lines.inner; start += BLOCK) {
-        const std::ptrdiff_t n = std::min(BLOCK, lines.inner - start);
-        const float* here = values + i * lines.inner + start;
-        float* out = result + i * lines.inner + start;
-        scaled(out, here, weights[0], n);
-        for (int k = 1; k <= reach; ++k) {
-            const bool before = i >= k, after = i + k < lines.size;
-            const float *a = here - k * lines.inner, *b = here + k * lines.inner;
-            if (before && after && k < reach && i >= k + 1 && i + k + 1 < lines.size) {
-                add_four(out, a, b, weights[k], a - lines.inner, b + lines.inner, weights[k + 1], n);
-                ++k;
-            } else if (before && after) {
-                add_two(out, a, b, weights[k], n);
-            } else if (before || after) {
-                add_one(out, before ? a : b, weights[k], n);
-            }
+// Row i of n columns whose neighbours along the axis lie `stride` elements apart. values, result: the first row of the columns.
+void across(const float* values, float* result, std::ptrdiff_t n, std::ptrdiff_t stride, std::ptrdiff_t size,
+            std::ptrdiff_t i, HalfKernel kernel, float inverse) {
+    const float *here = values + i * stride, *weights = kernel.weights;
+    float* out = result + i * stride;
+    scaled(out, here, weights[0], n);
+    for (int k = 1; k <= kernel.reach; ++k) {
+        const bool before = i >= k, after = i + k < size;
+        const float *a = here - k * stride, *b = here + k * stride;
+        if (before && after && k < kernel.reach && i >= k + 1 && i + k + 1 < size) {
+            add_four(out, a, b, weights[k], a - stride, b + stride, weights[k + 1], n);
+            ++k;
+        } else if (before && after) {
+            add_two(out, a, b, weights[k], n);
+        } else if (before || after) {
+            add_one(out, before ? a : b, weights[k], n);
         }
-        scaled(out, out, inverse, n);
     }
+    scaled(out, out, inverse, n);
 }
 
 // Along the last axis: the line lies in `padded`, zeros at both ends.
@@ -89,22 +86,29 @@ void within(const float* padded, float* out, std::ptrdiff_t size, const float* w
 
 void blur_lines(const float* values, float* result, Lines lines, const float* weights, int reach, int threads) {
     const std::vector<float> inverse = inverse_sums(lines.size, weights, reach);
-    const bool last = lines.inner == 1;
-    const auto work = [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
-        std::vector<float> padded(last ? lines.size + 2 * reach : 0);
-        for (std::ptrdiff_t row = begin; row < end; ++row) {
-            if (last) {
-                std::copy_n(values + row * lines.size, lines.size, padded.begin() + reach);
-                within(padded.data(), result + row * lines.size, lines.size, weights, reach, inverse.data());
-            } else {
-                const std::ptrdiff_t plane = row / lines.size, i = row % lines.size;
-                const std::ptrdiff_t offset = plane * lines.size * lines.inner;
-                across(values + offset, result + offset, lines, i, weights, reach, inverse[i]);
+    const std::ptrdiff_t size = lines.size, inner = lines.inner;
+    if (inner == 1) {
+        const auto work = [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
+            std::vector<float> padded(size + 2 * reach);
+            for (std::ptrdiff_t line = begin; line < end; ++line) {
+                std::copy_n(values + line * size, size, padded.begin() + reach);
+                within(padded.data(), result + line * size, size, weights, reach, inverse.data());
             }
+        };
+        for_row_bands(lines.outer, size, work, threads);
+        return;
+    }
+    // Columns in blocks, each along the whole axis: what several results are made of is then still in a cache.
+    const std::ptrdiff_t blocks = (inner + BLOCK - 1) / BLOCK;
+    const auto work = [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
+        for (std::ptrdiff_t block = begin; block < end; ++block) {
+            const std::ptrdiff_t start = block % blocks * BLOCK, offset = block / blocks * size * inner + start;
+            for (std::ptrdiff_t i = 0; i < size; ++i)
+                across(values + offset, result + offset, std::min(BLOCK, inner - start), inner, size, i,
+                       {weights, reach}, inverse[i]);
         }
     };
-    const std::ptrdiff_t rows = last ? lines.outer : lines.outer * lines.size;
-    for_row_bands(rows, last ? lines.size : lines.inner, work, threads);
+    for_row_bands(lines.outer * blocks, size * std::min(BLOCK, inner), work, threads);
 }
 
 void blur_planes(const float* values, float* result, Lines planes, HalfKernel along, HalfKernel down, int threads) {
@@ -120,8 +124,7 @@ void blur_planes(const float* values, float* result, Lines planes, HalfKernel al
                 within(padded.data(), &plane[i * width], width, along.weights, along.reach, beside.data());
             }
             for (std::ptrdiff_t i = 0; i < height; ++i)
-                across(plane.data(), result + p * height * width, {1, height, width}, i, down.weights, down.reach,
-                       above[i]);
+                across(plane.data(), result + p * height * width, width, width, height, i, down, above[i]);
         }
     };
     for_row_bands(planes.outer, height * width, work, threads);
