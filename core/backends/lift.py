@@ -8,7 +8,7 @@ The model is `lift:FILE`. The backend `vace` (vace.py) makes the edited video fi
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -42,7 +42,7 @@ from vera.core.lifting.matching import refuse_other_picture, same_size
 from vera.core.lifting.pairing import LIMITS as PAIRING_LIMITS
 from vera.core.lifting.pairing import first_guess, nearest_frames, pair_frames, paired, shrunk_for_pairing
 from vera.core.lifting.parts import find_parts
-from vera.core.lifting.read_frames import EditedFile, EditedVideo, read_mask, read_plate
+from vera.core.lifting.read_frames import EditedFile, EditedVideo, KeptFrames, read_mask, read_plate
 from vera.core.lifting.smooth import blur
 from vera.core.plate.color import PlateColor
 from vera.core.plate.color_curve import DISPLAY
@@ -58,6 +58,9 @@ from vera.kernels.plate_size import resize
 WORK_PIXELS = 832 * 480  # largest number of pixels of a frame at working size; raising it is finer and slower
 WINDOW_PIXELS = 12_000_000  # pixels lifted together, 0.5 KB of memory each; raising it gives fewer seams in time
 COMPARED_FRAMES = 9  # frames that are compared to find the framing and to refuse other shots; more is slower
+# Memory for frames that are read to compare both videos, and used again by the first window, which is not made yet.
+# Raising it above that window's frames has no effect.
+KEPT_BYTES = 2 * 3 * 4 * WINDOW_PIXELS
 COMPARED_PIXELS = 832 * 480  # largest number of pixels of an edited frame in that comparison
 OPAQUE_ALPHA = 0.98  # alpha from which a pixel has the edited video's grain
 REPORTED_COVERAGE = 0.998  # share of the plate that the edited video shows, below which a warning states it
@@ -82,10 +85,11 @@ def controls_of(recipe: EditRecipe) -> LiftControls:
 
 @dataclass(frozen=True, kw_only=True)
 class LiftJob(Job):
-    """indices: plate frames that have an edited frame. edited: the edited frames."""
+    """indices: plate frames that have an edited frame. edited: those frames. kept: frames that were read before."""
 
     indices: list[int]
     edited: EditedVideo
+    kept: KeptFrames = field(default_factory=lambda: KeptFrames(0), compare=False)
 
 
 class Lift:
@@ -119,13 +123,15 @@ class Lift:
         inside = [j for j, g in enumerate(guess) if 0 <= math.floor(g + 0.5) < len(plate.frames)]
         if not inside:
             raise InputError(f"{path}: with an edited offset of {offset} no frame of it is one of the plate's")
+        kept = KeptFrames(KEPT_BYTES)
         job = LiftJob(
             **base.job_fields(),
             region=region_of(plate, None),
             size=size,
             model_name="lift",
             indices=[math.floor(guess[j] + 0.5) for j in inside],
-            edited=EditedFile(edited, edited_color, inside, size, plate_size, whole(plate_size, edited_size)),
+            edited=EditedFile(edited, edited_color, inside, size, plate_size, whole(plate_size, edited_size), kept),
+            kept=kept,
         )
         return _matched(job, [guess[j] for j in inside], path)
 
@@ -240,7 +246,8 @@ def _matched(job: LiftJob, guess: list[float], path: str) -> LiftJob:
     edited, plate = job.edited, job.plate
     assert isinstance(edited, EditedFile)
     chosen = _compared(len(job.indices))
-    shown, came = (read_plate(job, chosen), torch.cat([_at_most(edited.whole(i), COMPARED_PIXELS) for i in chosen]))
+    size = _at_most((edited.video.height, edited.video.width), COMPARED_PIXELS)
+    shown, came = (read_plate(job, chosen), torch.cat([edited.frame(i, size) for i in chosen]))
     pixel_aspect = plate.pixel_aspect / edited.video.pixel_aspect
     found = find_framing(shown, came, pixel_aspect * plate.width / job.size[0] * job.size[1] / plate.height)
     found = without_borders(shown, came, found)
@@ -302,10 +309,10 @@ def _compared(count: int) -> list[int]:
     return sorted({round(i * (count - 1) / (COMPARED_FRAMES - 1)) for i in range(COMPARED_FRAMES)})
 
 
-def _at_most(video: torch.Tensor, pixels: int) -> torch.Tensor:
-    """The video (T, 3, H, W), shrunk if a frame has more than `pixels` pixels."""
-    scale = math.sqrt(pixels / (video.shape[2] * video.shape[3]))
-    return same_size(video, (round(video.shape[2] * scale), round(video.shape[3] * scale))) if scale < 1 else video
+def _at_most(size: tuple[int, int], pixels: int) -> tuple[int, int]:
+    """The size (height, width), or the same shape with about `pixels` pixels if it has more."""
+    scale = math.sqrt(pixels / (size[0] * size[1]))
+    return (round(size[0] * scale), round(size[1] * scale)) if scale < 1 else size
 
 
 def _open_edited(path: str, plate: Plate) -> Plate:
@@ -344,12 +351,14 @@ def _lift_windows(job: LiftJob, kept: KeptWindows, progress: ProgressLike, stopp
         kept.keep(k, _frames(lifted), found)
         del lifted
         return_freed()  # in pieces of this window, the next one's videos would not find room
+    job.kept.close()
 
 
 def _lift_window(job: LiftJob, positions: range, step_done: Callable[[], None]) -> tuple[Lifted, float]:
     """The lifted window, and its mean shift in pixels."""
     with torch.inference_mode():
         plate, canvas, mask = (read_plate(job, positions), job.edited.canvas(positions), read_mask(job, positions))
+        job.kept.close()
         placed = place(plate, canvas)
         shift = float((placed.moves - canvas.start)[..., 0].norm(dim=1).mean())
         del canvas  # not held beside the registered video

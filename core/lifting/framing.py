@@ -4,7 +4,9 @@ Video services return shots in sizes and shapes of their own. The framing is one
 whole shot. Registration (core/lifting/registration.py) then finds the remaining few pixels of each frame.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from scipy.fft import next_fast_len
@@ -89,21 +91,31 @@ def whole(plate_size: tuple[int, int], edited_size: tuple[int, int]) -> Framing:
 
 
 def framed(edited: torch.Tensor, framing: Framing, plate_size: tuple[int, int], size: tuple[int, int]) -> Canvas:
-    """The edited video (T, 3, h, w) as a canvas on which a plate of `size` (height, width) lies.
+    """`canvas_of` an edited video in memory, (T, 3, h, w)."""
+    return canvas_of(partial(same_size, edited), (edited.shape[3], edited.shape[2]), framing, plate_size, size)
 
+
+def canvas_of(
+    resized: Callable[[tuple[int, int]], torch.Tensor],
+    edited_size: tuple[int, int],
+    framing: Framing,
+    plate_size: tuple[int, int],
+    size: tuple[int, int],
+) -> Canvas:
+    """The edited video of `edited_size` (width, height) as a canvas on which a plate of `size` (height, width) lies.
+
+    resized: gives the whole edited video at a (height, width)
     plate_size: (width, height) to which the framing's scale refers. The canvas is the whole edited video at the scale
     of `size`, so that nothing has been resampled to fit; where the framing is whole it is the video at that size.
     """
     height, width = size
     per = (plate_size[0] / width, plate_size[1] / height)  # plate pixels for one of `size`
     scale = tuple(s * p for s, p in zip(framing.scale, per))
-    canvas_size = tuple(max(2, round(n / s)) for n, s in zip((edited.shape[3], edited.shape[2]), scale))
-    grown = tuple(
-        c / n for c, n in zip(canvas_size, (edited.shape[3], edited.shape[2]))
-    )  # canvas pixels for an edited one
+    canvas_size = tuple(max(2, round(n / s)) for n, s in zip(edited_size, scale))
+    grown = tuple(c / n for c, n in zip(canvas_size, edited_size))  # canvas pixels for an edited one
     slope = tuple(s * g for s, g in zip(scale, grown))
     shift = tuple(o * g for o, g in zip(framing.offset, grown))
-    video = same_size(edited, canvas_size[::-1])
+    video = resized((canvas_size[1], canvas_size[0]))
     # In registration's terms: a move in pixels at the frame's middle, and its change from there to the border.
     move = torch.zeros(2, 3)
     for axis, n in enumerate((width, height)):

@@ -11,7 +11,7 @@ import torch
 from vera.core.errors import InputError
 from vera.core.lifting.framing import whole
 from vera.core.lifting.pairing import first_guess, pair_frames, paired
-from vera.core.lifting.read_frames import EditedFile, read_mask, read_plate
+from vera.core.lifting.read_frames import EditedFile, KeptFrames, read_mask, read_plate
 from vera.core.lifting.smooth import blur
 from vera.core.plate.color import PlateColor
 from vera.core.plate.color_space import SRGB
@@ -131,7 +131,7 @@ def test_of_an_edited_video_the_frames_with_a_partner_are_read():
     )
     size = (6, 4)
     edited = EditedFile(video, PlateColor(SRGB, "uint8"), [0, 1, 3], size, size, whole(size, size))
-    assert [round(255 * float(edited.whole(position).mean())) for position in range(3)] == [11, 12, 14]
+    assert [round(255 * float(edited.frame(position, (4, 6)).mean())) for position in range(3)] == [11, 12, 14]
 
 
 @pytest.mark.parametrize("indices, positions", [([0, 2, 4], [0, 1, 2]), ([1, 2, 5], [2, 1]), ([3], [0])])
@@ -142,7 +142,8 @@ def test_plate_and_mask_of_a_pair_are_of_the_plates_frame(indices, positions):
     job = SimpleNamespace(
         plate=SimpleNamespace(frames=tuple(range(1001, 1007))),
         mask=SimpleNamespace(read=of),
-        color=SimpleNamespace(to_model=lambda pixels: pixels),
+        color=SimpleNamespace(to_model=lambda pixels: pixels, model_table=lambda dtype: None),
+        kept=KeptFrames(0),
         size=(6, 4),
         indices=indices,
         pixels=lambda frame: of(frame, (3,)),
