@@ -13,7 +13,18 @@ from scipy import ndimage
 from scipy.ndimage import binary_propagation
 
 from vera.core.layer.spread import spread
-from vera.core.lifting.smooth import WeightedMeans, blur, blur_widely, blurred, by_frame, grown, shrunk, weighted
+from vera.core.lifting.smooth import (
+    Box,
+    WeightedMeans,
+    blur,
+    blur_widely,
+    blurred,
+    box_around,
+    by_frame,
+    grown,
+    shrunk,
+    weighted,
+)
 from vera.kernels.order import median_size
 
 
@@ -83,6 +94,7 @@ class GainLimits:
 
 
 LIMITS = GainLimits()
+WINDOW_ROOM = 16  # pixels around the change in which it is compared: at least the reach of one of `windows`
 
 
 @dataclass(frozen=True)
@@ -103,6 +115,10 @@ class Comparison:
     def __post_init__(self) -> None:
         assert self.seen.shape == self.clean.shape
         assert self.region.shape == self.variance.shape == self.seen[:, :1].shape
+
+    def part(self, box: Box) -> "Comparison":
+        """Those rows and columns."""
+        return Comparison(*(v[:, :, *box] for v in (self.seen, self.clean, self.region, self.variance)))
 
 
 @dataclass(frozen=True)
@@ -182,9 +198,15 @@ def _evidence(seen, clean, region, left, limits):
         least = torch.minimum((opaque / rest).log(), (veil / rest).log())
         return nats + 0.5 * limits.samples * least.clamp(-most, most) * region
 
+    box = box_around(region, WINDOW_ROOM)
+    if box is None:
+        return nats
+    near = [v[:, :, *box] for v in (seen, clean, left, region)]
+    found = nats[:, :, *box]
     for sigmas in limits.windows:
-        squares = by_frame(partial(_squares, sigmas=sigmas, limits=limits), seen, clean, left, region)
-        nats = by_frame(of_window, nats, region, blur(squares, 0.0, 0.7))
+        squares = by_frame(partial(_squares, sigmas=sigmas, limits=limits), *near)
+        found = by_frame(of_window, found, near[-1], blur(squares, 0.0, 0.7))
+    nats[:, :, *box] = found
     wide = seen.shape[2] / 8
     sums = blur_widely(nats.abs() + limits.unsure * region, wide, 2.0)
     return blur(nats, 2.0, 0.7) + limits.wide * blur_widely(nats, wide, 2.0) / sums.clamp_min(1e-3)

@@ -20,12 +20,16 @@ from vera.core.lifting.smooth import (
     blur_small,
     blur_widely,
     blurred,
+    box_around,
     by_frame,
     enlarged,
+    from_box,
     grown,
     shrunk,
     shrunk_for,
+    step_of,
 )
+from vera.kernels.blur import half_kernel
 
 
 @dataclass(frozen=True)
@@ -89,6 +93,11 @@ class LayerLimits:
 
 
 LIMITS = LayerLimits()
+# Pixels around a change in which its veil is fitted: at least the reach of the fit's windows one after the other, and
+# of the windows in which the fit is then compared. Raising it costs time and changes nothing.
+VEIL_ROOM = 24
+TEXTURE_WINDOWS = ((2.0, 2.5), (6.0, 6.0))  # Gaussian sigmas in pixels of the high pass and of the window
+TEXTURE_ROOM = 16  # pixels around the change in which texture is compared: at least the reach of one such window
 
 
 @dataclass(frozen=True)
@@ -139,8 +148,16 @@ class VeilFit:
 
 
 def veil_fit(compared: Comparison) -> VeilFit:
-    """The whole change as a veil, whose pixels are black or of the one colour that explains the region best."""
-    return _translucent(compared, [torch.zeros(3), find_veil(compared)])
+    """The whole change as a veil, whose pixels are black or of the one colour that explains the region best.
+
+    It is fitted on and near the change, and 0 elsewhere.
+    """
+    box, size = box_around(compared.region, VEIL_ROOM), compared.region.shape[2:]
+    if box is None:
+        nothing = torch.zeros_like(compared.region)
+        return VeilFit(nothing, torch.zeros_like(compared.seen), nothing)
+    near = _translucent(compared.part(box), [torch.zeros(3), find_veil(compared)])
+    return VeilFit(*(from_box(v, box, size) for v in (near.alpha, near.color, near.misfit)))
 
 
 def _laid_over(veil, compared, haze, limits):
@@ -148,6 +165,9 @@ def _laid_over(veil, compared, haze, limits):
     two channels of `Layers.kinds`."""
     seen, clean, region, variance = compared.seen, compared.clean, compared.region, compared.variance
     thin, color, misfit = veil.alpha, veil.color, veil.misfit
+    if not region.any():
+        nothing = torch.zeros_like(region)
+        return torch.zeros_like(seen), nothing, torch.cat([nothing, torch.ones_like(region)], 1)
     dims = ((color.amax(1, keepdim=True) == 0) & (thin < LIMITS.deepest_shadow)).float()
     if (dims * region).mean() > LIMITS.largest_shadow:
         dims = torch.zeros_like(dims)
@@ -335,14 +355,9 @@ def transmission(compared: Comparison, veil: VeilFit, dims: torch.Tensor, haze: 
     Noise and the layer's own texture make the slope's error. Where the plate has no texture, the wider surroundings
     decide. Without any evidence a part is opaque, unless it only darkens.
     """
-    seen, clean, region, variance = compared.seen, compared.clean, compared.region, compared.variance
-    thin, color = veil.alpha, veil.color
-    asked = region * (thin - haze > LIMITS.thinnest_opaque)
-    nats = torch.zeros_like(thin)
-    for fine, window in ((2.0, 2.5), (6.0, 6.0)):
-        sums = by_frame(partial(_texture_sums, (fine, window)), seen, clean, asked, thin, color, variance)
-        total, *sums = (blur(v, 0.0, 0.7) for v in sums)
-        nats = by_frame(_show_through, nats, asked, thin, dims, total, *sums)
+    seen, thin = compared.seen, veil.alpha
+    asked = compared.region * (thin - haze > LIMITS.thinnest_opaque)
+    nats = _texture_nats(compared, veil, dims, asked)
     wide, found = seen.shape[2] / 8, blur(nats, 1.5, 0.7)
     for kind in (dims, 1 - dims):  # a shadow and the object that casts it are judged apart
         n, a = nats * kind, asked * kind
@@ -350,6 +365,20 @@ def transmission(compared: Comparison, veil: VeilFit, dims: torch.Tensor, haze: 
         whole = n.sum() / (n.abs().sum() + 0.3 * a.sum()).clamp_min(1)
         found = found + kind * (1.5 * far + 3 * whole)
     return found + 4.0 * dims - 1.2 - 2.0 * (thin > 0.8)
+
+
+def _texture_nats(compared, veil, dims, asked):
+    """The part of `transmission` that single windows tell, 0 where `asked` is 0."""
+    box = box_around(asked, TEXTURE_ROOM)
+    if box is None:
+        return torch.zeros_like(asked)
+    videos = (compared.seen, compared.clean, asked, veil.alpha, veil.color, compared.variance)
+    near, dims = [v[:, :, *box] for v in videos], dims[:, :, *box]
+    nats = torch.zeros_like(dims)
+    for sigmas in TEXTURE_WINDOWS:
+        total, *sums = (blur(v, 0.0, 0.7) for v in by_frame(partial(_texture_sums, sigmas), *near))
+        nats = by_frame(_show_through, nats, near[2], near[3], dims, total, *sums)
+    return from_box(nats, box, asked.shape[2:])
 
 
 def _texture_sums(sigmas, *frame):
@@ -415,14 +444,21 @@ def _whole_background(opaque, compared, thin, haze):
 
 
 def _texture(seen, clean, thin, asked):
-    """Where the plate's texture is surely hidden, and where it surely shows, (T, 1, H, W) of bools."""
-    if not asked.any():
+    """Where the plate's texture is surely hidden, and where it surely shows, (T, 1, H, W) of bools; false where `asked`
+    is 0."""
+    fine, window, size = LIMITS.hiding_detail, LIMITS.hiding_window, asked.shape[2:]
+    step = step_of(window)
+    box = box_around(asked, step * (len(half_kernel(window / step)) + 1), step)
+    if box is None:
         nowhere = torch.zeros_like(asked, dtype=torch.bool)
         return nowhere, nowhere
-    fine, window = LIMITS.hiding_detail, LIMITS.hiding_window
-    small = by_frame(partial(_hidden_sums, sigmas=(fine, window)), seen, clean, thin, asked)
-    small = blur_small(small, window, 1.0)
-    return by_frame(lambda sums: _hides(enlarged(sums, seen.shape[2:]), window), small)
+    near = [v[:, :, *box] for v in (seen, clean, thin, asked)]
+    part = blur_small(by_frame(partial(_hidden_sums, sigmas=(fine, window)), *near), window, 1.0)
+    rows, columns = (slice(s.start // step, s.start // step + n) for s, n in zip(box, part.shape[2:], strict=True))
+    small = from_box(part, (rows, columns), [-(-n // step) for n in size])  # enlarged as a whole frame is
+    found = by_frame(lambda sums: _hides(enlarged(sums, size)[:, :, *box], window), small)
+    hidden, shows = (from_box(v, box, size) & (asked > 0) for v in found)
+    return hidden, shows
 
 
 def _hidden_sums(seen, clean, thin, asked, sigmas):

@@ -29,6 +29,32 @@ def by_frame(function: Callable[..., Any], *videos: torch.Tensor) -> Any:
     return found[0] if single else found
 
 
+Box = tuple[slice, slice]  # rows and columns
+
+
+def box_around(there: torch.Tensor, room: int, step: int = 1) -> Box | None:
+    """Rows and columns of all that is not 0 in a video (T, 1, H, W), on any frame, with `room` pixels around; None if
+    all is 0. The first row and column are multiples of `step`.
+
+    Means at what is not 0 have the bits of the whole frame's, if their windows reach no further than the room.
+    """
+    ends = []
+    for axis, size in ((3, there.shape[2]), (2, there.shape[3])):
+        at = (there != 0).any(axis).any(0)[0].nonzero()
+        if not len(at):
+            return None
+        first = max(0, int(at[0]) - room)
+        ends.append(slice(first - first % step, min(size, int(at[-1]) + 1 + room)))
+    return ends[0], ends[1]
+
+
+def from_box(part: torch.Tensor, box: Box, size: Sequence[int]) -> torch.Tensor:
+    """The video (T, C, *size) that is `part` in the box, and 0 elsewhere."""
+    found = part.new_zeros(*part.shape[:2], *size)
+    found[:, :, *box] = part
+    return found
+
+
 def blurred(
     function: Callable[..., torch.Tensor], videos: Sequence[torch.Tensor], space: float, time: float = 0.0
 ) -> torch.Tensor:
@@ -43,12 +69,12 @@ def blur_widely(video: torch.Tensor, space: float, time: float = 0.0) -> torch.T
 
 def shrunk_for(video: torch.Tensor, space: float) -> torch.Tensor:
     """The first step of `blur_widely`."""
-    return F.avg_pool2d(video, _step(space), ceil_mode=True, count_include_pad=False)
+    return F.avg_pool2d(video, step_of(space), ceil_mode=True, count_include_pad=False)
 
 
 def blur_small(small: torch.Tensor, space: float, time: float = 0.0) -> torch.Tensor:
     """The second step of `blur_widely`, with the sigmas of the whole."""
-    return blur(small, space / _step(space), time)
+    return blur(small, space / step_of(space), time)
 
 
 def enlarged(small: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
@@ -56,7 +82,7 @@ def enlarged(small: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
     return F.interpolate(small, tuple(size), mode="bilinear", align_corners=False)
 
 
-def _step(space):
+def step_of(space: float) -> int:
     """Pixels a side that are averaged before a blur of this sigma."""
     return max(1, int(space / 4))
 
