@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from vera.core.errors import InputError
 from vera.core.lifting.registration import best_shift, details
 from vera.core.lifting.smooth import blur, grown
+from vera.kernels.area_means import shrunk_planes
 
 MAX_RATE_RATIO = 4  # largest ratio of the two frame rates, either way; raising it accepts more videos
 MIN_SIMILARITY = 0.1  # share of the plate's details found in the edited video; below it is another shot
@@ -85,7 +86,7 @@ def same_size(video: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     if tuple(video.shape[2:]) == tuple(size):
         return video
     if video.shape[2] >= size[0] and video.shape[3] >= size[1]:
-        return F.interpolate(video, size, mode="area").clamp(0, 1)
+        return shrunk_planes(video, (size[0], size[1])).clamp_(0, 1)
 
     def enlarged(v):
         return F.interpolate(v, size, mode="bicubic", align_corners=False, antialias=True)

@@ -15,6 +15,7 @@ from vera.core.errors import InputError
 from vera.core.lifting.matching import MAX_RATE_RATIO, match_frames
 from vera.core.lifting.registration import band
 from vera.core.lifting.smooth import blur, luma
+from vera.kernels.area_means import shrunk_planes
 
 
 @dataclass(frozen=True)
@@ -155,7 +156,8 @@ def paired(places: list[int], plate_frames: list[int]) -> Pairing:
 def shrunk_for_pairing(video: torch.Tensor, limits: PairingLimits = LIMITS) -> torch.Tensor:
     """The video (T, 3, H, W) at the size at which frames are compared."""
     width = min(limits.width, video.shape[3])
-    return F.interpolate(video, (max(16, round(video.shape[2] * width / video.shape[3])), width), mode="area")
+    size = max(16, round(video.shape[2] * width / video.shape[3])), width
+    return shrunk_planes(video, size) if size[0] <= video.shape[2] else F.interpolate(video, size, mode="area")
 
 
 def _marked(plate, edited):

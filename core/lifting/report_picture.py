@@ -13,6 +13,7 @@ from vera.core.lifting.haze import MIN_REPORTED_ALPHA
 from vera.core.lifting.lifted_windows import CHANNELS, LiftedVideo
 from vera.core.lifting.parts import Parts
 from vera.core.lifting.read_frames import LiftedJob
+from vera.kernels.area_means import shrunk_planes
 
 FILE = "report.png"
 WIDTH, GAP, EDGE = 256, 8, 20  # pixels: of a picture, between pictures, around the sheet
@@ -100,7 +101,7 @@ def _pictures(job, layer, position, edited):
         np.ascontiguousarray(job.color.for_display(job.plate.read(job.plate.frames[index])), np.float32)
     )
     plate = plate.movedim(-1, 0)
-    small = F.interpolate(plate[None], edited.shape[1:], mode="area")[0]
+    small = shrunk_planes(plate, (edited.shape[1], edited.shape[2]))
     color, alpha, *_ = layer.split(CHANNELS)
     side = max(1, edited.shape[2] // CHECKER_COLUMNS)
     squares = torch.arange(edited.shape[1])[:, None] // side + torch.arange(edited.shape[2]) // side

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from vera.core.errors import InputError
 from vera.core.plate.color import PlateColor
-from vera.kernels.area_means import area_means
+from vera.kernels.area_means import area_means, shrunk_planes
 
 # Largest model size, as a multiple of the model's own pixel count. Raising it accepts narrower strips; needs memory.
 MAX_PIXELS_RATIO = 8
@@ -50,7 +50,7 @@ def shrink(image: torch.Tensor, width: int, height: int) -> torch.Tensor:
     """
     planes = image.movedim(-1, 0)[None]
     if image.shape[0] >= height and image.shape[1] >= width:
-        return F.interpolate(planes, (height, width), mode="area")[0]
+        return shrunk_planes(planes[0], (height, width))
     return F.interpolate(planes, (height, width), mode="bilinear", antialias=True)[0]
 
 

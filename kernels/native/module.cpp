@@ -153,6 +153,17 @@ Floats py_area_means(const py::array& codes, const Floats& table, py::ssize_t he
     return result;
 }
 
+Floats py_area_planes(const py::array_t<float>& planes, py::ssize_t height, py::ssize_t width, int threads) {
+    require(planes.ndim() == 3 && planes.size() > 0 && height > 0 && width > 0, "planes are not (N, H, W)");
+    const auto step = [&](int axis) { return std::ptrdiff_t(planes.strides(axis) / py::ssize_t(sizeof(float))); };
+    const Planes from{planes.data(), planes.shape(0), planes.shape(1), planes.shape(2), step(0), step(1), step(2)};
+    Floats result({std::ptrdiff_t(planes.shape(0)), std::ptrdiff_t(height), std::ptrdiff_t(width)});
+    float* r = result.mutable_data();
+    py::gil_scoped_release released;
+    area_means(from, {height, width}, r, threads);
+    return result;
+}
+
 void py_free_subject(Floats& edit, Floats& alpha, const Floats& kept, const Floats& plate) {
     const Extent size = extent(alpha, 0);
     for (const auto& other : {extent(edit, 3), extent(kept, 0), extent(plate, 3)}) require_same(size, other);
@@ -279,7 +290,7 @@ py::tuple py_alpha_box(const py::array& layer) {
 PYBIND11_MODULE(_native, module) {
     module.doc() = "Native kernels of Vera; each has its Python face and its reference in kernels/.";
     // Of the functions below and their arguments: raise it here and in kernels/native_module.py when these change.
-    module.attr("VERSION") = 3;
+    module.attr("VERSION") = 4;
     module.def("over", &py_over, py::arg("plate"), py::arg("layer"), py::arg("plate_encoded"),
                py::arg("blend_encoded"), py::arg("code_bits"));
     module.def("outlined_alpha", &py_plate_alpha, py::arg("alpha"), py::arg("fit"), py::arg("edge"), py::arg("plate"),
@@ -287,6 +298,8 @@ PYBIND11_MODULE(_native, module) {
     module.def("plate_color", &py_plate_color, py::arg("color"), py::arg("alpha"), py::arg("height"),
                py::arg("width"), py::arg("part"));
     module.def("area_means", &py_area_means, py::arg("codes"), py::arg("table"), py::arg("height"), py::arg("width"));
+    module.def("area_planes", &py_area_planes, py::arg("planes"), py::arg("height"), py::arg("width"),
+               py::arg("threads"));
     // In place: noconvert, so that no copy is changed instead.
     module.def("free_subject", &py_free_subject, py::arg("edit").noconvert(), py::arg("alpha").noconvert(),
                py::arg("kept"), py::arg("plate"));

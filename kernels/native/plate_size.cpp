@@ -99,26 +99,58 @@ void plate_color(const float* color, Extent model, const float* alpha, Extent si
     });
 }
 
+namespace {
+
+// The pixels [first[i], first[i] + count[i]) of a side that lie, in part, in pixel i of a smaller side.
+struct Areas {
+    std::vector<std::ptrdiff_t> first, count;
+
+    Areas(std::ptrdiff_t from, std::ptrdiff_t to) : first(to), count(to) {
+        for (std::ptrdiff_t i = 0; i < to; ++i) {
+            first[i] = i * from / to;
+            count[i] = ((i + 1) * from + to - 1) / to - first[i];
+        }
+    }
+};
+
+}  // namespace
+
 template <class Code>
 void area_means(const Code* codes, Extent size, std::ptrdiff_t row, std::ptrdiff_t channels, const float* table,
                 Extent small, float* result) {
-    const auto first = [](std::ptrdiff_t i, std::ptrdiff_t from, std::ptrdiff_t to) { return i * from / to; };
-    const auto last = [](std::ptrdiff_t i, std::ptrdiff_t from, std::ptrdiff_t to) { return ((i + 1) * from + to - 1) / to; };
+    const Areas down(size.height, small.height), along(size.width, small.width);
     for (std::ptrdiff_t y = 0; y < small.height; ++y) {
-        const auto top = first(y, size.height, small.height), bottom = last(y, size.height, small.height);
         for (std::ptrdiff_t x = 0; x < small.width; ++x) {
-            const auto left = first(x, size.width, small.width), right = last(x, size.width, small.width);
             float total[3] = {};
-            for (auto yy = top; yy < bottom; ++yy) {
-                const Code* code = codes + yy * row + left * channels;
-                for (auto xx = left; xx < right; ++xx, code += channels)
+            for (std::ptrdiff_t yy = 0; yy < down.count[y]; ++yy) {
+                const Code* code = codes + (down.first[y] + yy) * row + along.first[x] * channels;
+                for (std::ptrdiff_t xx = 0; xx < along.count[x]; ++xx, code += channels)
                     for (int c = 0; c < 3; ++c) total[c] += table[code[c]];
             }
             for (int c = 0; c < 3; ++c)
                 result[(c * small.height + y) * small.width + x] =
-                    total[c] / float(bottom - top) / float(right - left);
+                    total[c] / float(down.count[y]) / float(along.count[x]);
         }
     }
+}
+
+void area_means(const Planes& planes, Extent small, float* result, int threads) {
+    const Areas down(planes.height, small.height), along(planes.width, small.width);
+    const auto work = [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
+        for (std::ptrdiff_t row = begin; row < end; ++row) {
+            const std::ptrdiff_t y = row % small.height;
+            const float* from = planes.values + row / small.height * planes.plane + down.first[y] * planes.row;
+            for (std::ptrdiff_t x = 0; x < small.width; ++x) {
+                float total = 0;
+                for (std::ptrdiff_t yy = 0; yy < down.count[y]; ++yy) {
+                    const float* value = from + yy * planes.row + along.first[x] * planes.column;
+                    for (std::ptrdiff_t xx = 0; xx < along.count[x]; ++xx) total += value[xx * planes.column];
+                }
+                result[row * small.width + x] = total / float(down.count[y]) / float(along.count[x]);
+            }
+        }
+    };
+    for_row_bands(planes.count * small.height, small.width, work, threads);
 }
 
 template void area_means<uint8_t>(const uint8_t*, Extent, std::ptrdiff_t, std::ptrdiff_t, const float*, Extent, float*);

@@ -29,4 +29,13 @@ template <class Code>
 void area_means(const Code* codes, Extent size, std::ptrdiff_t row, std::ptrdiff_t channels, const float* table,
                 Extent small, float* result);
 
+// Planes of floats; plane, row, column: elements from one to the next.
+struct Planes {
+    const float* values;
+    std::ptrdiff_t count, height, width, plane, row, column;
+};
+
+// The same of planes: result count x small.
+void area_means(const Planes& planes, Extent small, float* result, int threads);
+
 }  // namespace vera

@@ -144,3 +144,25 @@ def test_on_cuda_it_is_as_on_the_cpu():
         made.append([x.cpu() for x in (found, kept, edit, freed[0] * freed[1][..., None], freed[1])])
     for on_cpu, on_cuda in zip(*made):
         assert (on_cpu - on_cuda).abs().max() < 1e-3
+
+
+@pytest.mark.parametrize("size", [(31, 50), (30, 37), (16, 25), (7, 3), (1, 2)])
+@pytest.mark.parametrize("layout", ["planes", "channels side by side", "a part"])
+def test_shrunk_planes_are_their_reference(size, layout):
+    noise = torch.Generator().manual_seed(4)
+    planes = {
+        "planes": torch.rand(2, 3, 31, 50, generator=noise),
+        "channels side by side": torch.rand(1, 31, 50, 3, generator=noise).movedim(-1, 1),
+        "a part": torch.rand(2, 3, 40, 60, generator=noise)[:, :, 5:36, 4:54],
+    }[layout]
+    found = area_means.shrunk_planes(planes, size)
+    assert found.shape == (*planes.shape[:2], *size)
+    assert torch.equal(found[0], area_means.reference_planes(planes[0], size))
+    assert torch.equal(found[-1], area_means.reference_planes(planes[-1], size))
+
+
+def test_shrunk_planes_keep_their_type():
+    planes = torch.rand(3, 12, 20, generator=torch.Generator().manual_seed(4)).double()
+    found = area_means.shrunk_planes(planes, (6, 10))
+    assert found.dtype == torch.float64
+    assert torch.allclose(found, planes.unflatten(2, (10, 2)).unflatten(1, (6, 2)).mean((2, 4)), atol=1e-15)
