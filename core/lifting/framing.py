@@ -121,7 +121,8 @@ def canvas_of(
     for axis, n in enumerate((width, height)):
         move[axis, 0] = (slope[axis] - 1) * n / 2 + shift[axis]
         move[axis, 1 + axis] = (slope[axis] - 1) * (n - 1) / 2
-    content = tuple(v * grown[i % 2] for i, v in enumerate(framing.content))
+    left, top, right, bottom = framing.content
+    content = left * grown[0], top * grown[1], right * grown[0], bottom * grown[1]
     return Canvas(video, move[None], content)
 
 
