@@ -19,7 +19,7 @@ BPY_50 := 5.0.1
 BPY_52 := 5.2.3
 PYTHON_52 ?= python3.13
 
-.PHONY: setup lock lock-check lint test bytecode axe pictures fuzz fault-test mutants gpu-test gpu-bench bpy blender-addon demo nuke-plugin clean
+.PHONY: setup lock lock-check lint test records bytecode axe pictures fuzz fault-test mutants gpu-test gpu-bench bpy blender-addon demo nuke-plugin clean
 
 setup: $(STAMP)
 
@@ -65,6 +65,10 @@ test:
 # Compile what the tests import, once and beside mypy, and not in each of their processes. Errors are the test run's.
 bytecode: setup
 	@-OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -q --collect-only > /dev/null 2>&1
+
+# The recorded results of tests/recorded, written again; prints what has changed. ONLY="plate render" names packages.
+records: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.recorded $(ONLY)
 
 bpy: $(BLENDERS:%=.venv-bpy%/.installed)
 
