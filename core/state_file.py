@@ -134,7 +134,7 @@ def state_writer(
 
     def add(values: torch.Tensor) -> None:
         values = values.detach().to("cpu", dtype).contiguous()
-        content = values.numpy().tobytes()
+        content = values.numpy().reshape(-1).view(np.uint8)
         digest.update(content)
         file.write(content)
         shapes.append(tuple(values.shape))

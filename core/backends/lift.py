@@ -157,7 +157,7 @@ def deliver_lifted(job: LiftJob, progress: ProgressLike, stopping: Callable[[], 
     video = LiftedVideo(kept, lambda i: read_plate(every, [i])[0])
     job = _with_own_grain(with_matching(job, progress), video)
     count, chosen = len(job.plate.frames), parse_parts(job.recipe.parts)
-    parts = find_parts(video, count, chosen)
+    parts = find_parts((video.alpha(i) for i in range(count)), chosen)
     layers = (parts.kept(video[i], i) for i in range(count))
     deliver_frames(job, layers, finish_frame, progress, stopping)
     report_picture.write(job.delivery, job, video, parts, lambda i: job.edited.read([i])[0])

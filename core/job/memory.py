@@ -10,7 +10,6 @@ import torch
 from vera.core.backends import load_backend
 from vera.core.backends.base import Job, Loader
 from vera.core.errors import OutOfMemoryError
-from vera.core.job.gpu_plan import GIB, LEAST_WINDOW, Geometry, Planner, host_memory, missing_library
 from vera.core.job.opening import Inputs, open_inputs
 from vera.core.job.prepare import prepare
 from vera.core.model.device import choose_device
@@ -71,6 +70,9 @@ def first_plan(recipe: EditRecipe, device: str, inputs: Inputs | None = None) ->
     execution = ExecutionPlan(recipe, device)
     if choose_device(device) != "cuda" or not is_planned(recipe):
         return execution
+    # Imported here, as below: a lift and a render on the CPU need no plan, and it imports the transformer.
+    from vera.core.job.gpu_plan import GIB, Geometry, Planner, host_memory
+
     plate = (inputs or open_inputs(recipe)).plate
     region = region_of(plate, parse_region(recipe.region) if recipe.region else None)
     geometry, memory = Geometry.of(recipe.model), torch.cuda.get_device_properties(0).total_memory
@@ -163,6 +165,8 @@ def next_cheaper(plan: ExecutionPlan, gpu_ran_out: bool, window: int | None) -> 
     gpu_ran_out: whether the GPU's memory ran out; otherwise the host's
     window: frames that the model saw together; None if preparation failed, or for a lift
     """
+
+    from vera.core.job.gpu_plan import LEAST_WINDOW, missing_library
 
     def step(words: str, **changes: Any) -> ExecutionPlan:
         return replace(plan, fallbacks=(*plan.fallbacks, words), **changes)

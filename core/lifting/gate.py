@@ -358,6 +358,8 @@ def gated(
     """
     gate = gate or load_gate()
     near = near_change(estimate, limits)
+    if not near.any():
+        return estimate.color, torch.zeros_like(near)
     likely, alpha, color = torch.zeros_like(near), torch.zeros_like(near), estimate.color.clone()
     for t, wanted in enumerate(near[:, 0] > 0):
         if not wanted.any():

@@ -116,6 +116,11 @@ class LiftedVideo:
         layer = self._mixed(before) if before == after else self._carried(frame, before, after, part)
         return torch.cat([(layer[:3] / layer[3:4].clamp_min(1e-3)).clamp(0, 1), layer[3:]])
 
+    def alpha(self, frame: int) -> torch.Tensor:
+        """`self[frame][3:4]`, without its other channels where they need not be computed."""
+        before, after, _ = neighbours(self.kept.indices, frame)
+        return self._mixed(before, slice(3, 4)) if before == after else self[frame][3:4]
+
     def _carried(self, frame: int, before: int, after: int, part: float) -> torch.Tensor:
         """The layer of a plate frame without an edited one; the edited video is cross-faded."""
         color, alpha, clean, *_ = CHANNELS
@@ -127,12 +132,12 @@ class LiftedVideo:
         layer[edited] = torch.lerp(ends[0][edited], ends[1][edited], min(1.0, max(0.0, part)))
         return layer if self.plate is None else _add_plate(layer, self.plate(frame), 1)
 
-    def _mixed(self, place: int) -> torch.Tensor:
+    def _mixed(self, place: int, channels: slice = slice(None)) -> torch.Tensor:
         layer: torch.Tensor | None = None
         done = 0
         for (start, end), file in zip(self.kept.windows, self.files):
             if start <= place < end:
-                own = file.read(place - start, place - start + 1)[0].float()
+                own = file.read(place - start, place - start + 1)[0, channels].float()
                 # `done` is the end of the window before: the two share the frames from `start` to `done`.
                 layer = own if layer is None else torch.lerp(layer, own, (place - start + 1) / (done - start + 1))
             done = end

@@ -1,6 +1,6 @@
 """Number the connected parts of a lifted layer over the whole shot, largest first, and keep or drop each."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +9,6 @@ import torch.nn.functional as F
 from scipy import ndimage
 
 from vera.core.errors import InputError
-from vera.core.lifting.lifted_windows import LiftedVideo
 
 
 @dataclass(frozen=True)
@@ -83,12 +82,13 @@ class Parts:
         ]
 
 
-def find_parts(video: LiftedVideo, count: int, chosen: tuple[int, ...] = (), limits: PartLimits = LIMITS) -> Parts:
-    """The parts of a lifted shot of `count` frames. Blocks that touch in the same or the next frame are connected.
+def find_parts(alphas: Iterable[torch.Tensor], chosen: tuple[int, ...] = (), limits: PartLimits = LIMITS) -> Parts:
+    """The parts of a lifted shot. Blocks that touch in the same or the next frame are connected.
 
+    alphas: of the frames in order, (1, h, w) each
     chosen: as in `Parts`. Raises InputError for a number that no part has.
     """
-    covered = np.concatenate([_blocks(video[i][3:4], limits.block) for i in range(count)])
+    covered = np.concatenate([_blocks(alpha, limits.block) for alpha in alphas])
     labels, found = ndimage.label(covered, np.ones((3, 3, 3)))
     sizes = np.bincount(labels.ravel(), minlength=found + 1)[1:]
     largest = [int(k) for k in np.argsort(-sizes, kind="stable") if sizes[k] >= limits.least * covered.size]

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from scipy import ndimage
 
-from vera.core.lifting.smooth import blur, by_frame, grown, shrunk, weighted
+from vera.core.lifting.smooth import blur, box_around, by_frame, from_box, grown, shrunk, weighted
+from vera.kernels.blur import half_kernel
 
 
 @dataclass(frozen=True)
@@ -68,12 +69,16 @@ def _widened(clean, color, alpha, removed, limits):
 
 def _removed(seen, clean, solid, limits):
     """The connected solid parts at whose outline the plate has a step and the edited video mostly none."""
+    box, frame = box_around(solid, limits.rim + limits.edge + len(half_kernel(limits.rim))), solid.shape[2:]
+    if box is None:
+        return solid
+    seen, clean, solid = (v[:, :, *box] for v in (seen, clean, solid))
     told, continues = by_frame(partial(_steps, limits=limits), seen, clean, solid)
     parts, count = ndimage.label(solid[:, 0].numpy() > 0, np.ones((3, 3, 3)))
     size, share = (ndimage.sum_labels(v[:, 0].numpy(), parts, range(count + 1)) for v in (told, continues))
     taken = share > limits.mostly * size
     taken[0] = False
-    return torch.from_numpy(taken[parts]).float()[:, None]
+    return from_box(torch.from_numpy(taken[parts]).float()[:, None], box, frame)
 
 
 def _steps(seen, clean, solid, limits):

@@ -11,7 +11,7 @@ import torch
 from tests.plate.media import write_sequence
 from vera.core.cli import render
 from vera.core.errors import InputError, OutOfMemoryError
-from vera.core.job import memory
+from vera.core.job import gpu_plan, memory
 from vera.core.job.memory import ModelLoading, within_memory
 from vera.core.model.limits import Limits
 from vera.core.model.mini.mini_transformer import MiniTransformer
@@ -107,7 +107,7 @@ def test_a_full_size_model_has_two_settings_more(gpu, monkeypatch, tmp_path):
     ]
     assert {weights for _, weights, _ in tried(weights="fp8")} == {"auto"}
     assert {offload for offload, _, _ in tried(offload="parts")} == {"none"}
-    monkeypatch.setattr(memory, "missing_library", lambda weights, offload: "torchao")
+    monkeypatch.setattr(gpu_plan, "missing_library", lambda weights, offload: "torchao")
     assert [window for *_, window in tried()] == [49, 49, 25, 13, 9], "a setting whose library is missing was tried"
 
 

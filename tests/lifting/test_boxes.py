@@ -3,9 +3,10 @@
 import pytest
 import torch
 
-from vera.core.lifting import gain, layers
+from vera.core.lifting import gain, layers, patch
 from vera.core.lifting.gain import Comparison
 from vera.core.lifting.layers import find_layers
+from vera.core.lifting.patch import with_margin
 from vera.core.lifting.smooth import blur, box_around, from_box
 from vera.kernels.blur import half_kernel
 
@@ -79,6 +80,23 @@ def test_layers_have_the_bits_of_the_whole_frame(monkeypatch, kind, rows, column
     assert boxed.alpha.any()
     for name in ("color", "alpha", "detail", "kinds"):
         assert torch.equal(getattr(boxed, name), getattr(whole, name)), name
+
+
+@pytest.mark.parametrize("rows, columns", [((50, 80), (61, 100)), ((0, 23), (130, 163)), ((97, 121), (0, 30))])
+def test_the_margin_of_what_is_removed_has_the_bits_of_the_whole_frame(monkeypatch, rows, columns):
+    """Of two parts, one hides a bright square: it was removed. The other stays."""
+    solid = torch.zeros(3, 1, *SIZE)
+    solid[..., slice(*rows), slice(*columns)] = 1
+    noise = torch.Generator().manual_seed(8)
+    plate, clean = (0.45 + 0.02 * torch.randn(3, 3, *SIZE, generator=noise) for _ in range(2))
+    plate = torch.lerp(plate, torch.full_like(plate, 0.95), solid)
+    solid[..., 40:48, 10:20] = 1
+    boxed = with_margin(plate, clean, clean, solid, solid)
+    monkeypatch.setattr(patch, "box_around", lambda there, room: (slice(0, SIZE[0]), slice(0, SIZE[1])))
+    whole = with_margin(plate, clean, clean, solid, solid)
+    assert boxed[1].sum() > solid.sum()
+    assert torch.equal(boxed[0], whole[0])
+    assert torch.equal(boxed[1], whole[1])
 
 
 def test_without_a_change_there_is_no_layer():

@@ -130,12 +130,12 @@ def test_blocks_that_touch_in_the_same_or_the_next_frame_are_one_part(places, co
     for layer, there in zip(video, places):
         for row, column in there:
             layer[3, 4 * row, 4 * column] = 1
-    assert len(find_parts(video, len(video)).parts) == count
+    assert len(find_parts(layer[3:4] for layer in video).parts) == count
 
 
 @pytest.mark.parametrize("chosen, large, small", [((1,), True, False), ((2,), False, True), ((-2,), True, False)])
 def test_numbers_keep_or_drop(chosen, large, small):
-    parts = find_parts(Layers(), 3, chosen)
+    parts = find_parts((Layers()[i][3:4] for i in range(3)), chosen)
     alpha = parts.kept(Layers()[2], 2)[3]
     assert (bool(alpha[20:36].any()), bool(alpha[:16].any())) == (large, small)
     assert [p.share > q.share for p, q in zip(parts.parts, parts.parts[1:])] == [True]
@@ -143,7 +143,7 @@ def test_numbers_keep_or_drop(chosen, large, small):
 
 def test_a_number_that_no_part_has_is_refused_with_what_there_is():
     with pytest.raises(InputError, match="no part 7; the layer has parts 1 to 2"):
-        find_parts(Layers(), 3, (7,))
+        find_parts((Layers()[i][3:4] for i in range(3)), (7,))
 
 
 @pytest.mark.parametrize("text", ["0", "1,-2", "one", "1,,2", ""])

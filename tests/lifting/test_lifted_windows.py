@@ -73,6 +73,16 @@ def test_layers_between_are_mixed_by_distance(tmp_path):
     assert [float(video[i][3]) for i in range(6)] == [0, 0.25, 0.5, 0.75, 1, 1]
 
 
+@pytest.mark.parametrize("indices", [list(range(24)), [2 * k for k in range(24)]])  # each frame edited, and every other
+def test_alpha_alone_is_that_of_the_layer(tmp_path, indices):
+    kept = KeptWindows(tmp_path, indices, 16)
+    for number, (start, end) in enumerate(kept.windows):
+        kept.keep(number, layers_of([(k % 5 + number) / 8 for k in range(start, end)]), {"x": 0.0})
+    video = LiftedVideo(kept)
+    for frame in range(indices[-1] + 2):
+        assert torch.equal(video.alpha(frame), video[frame][3:4])
+
+
 def test_a_gain_between_lies_on_its_own_plate(tmp_path):
     """The plate's level is other on each frame, as where something moves through it."""
     plate = torch.tensor([0.2, 0.9, 0.4])[:, None, None, None].expand(-1, 3, 4, 4)
