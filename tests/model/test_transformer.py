@@ -193,3 +193,19 @@ def test_rotation_keeps_length_and_depends_on_distance():
 
 def test_the_published_architecture_knows_nothing_beyond_its_window():
     assert Transformer(replace(CONFIG, layers=1)).read_shot(None, None, 7) is None
+
+
+def test_frames_given_in_another_order_with_their_times_give_the_same_in_that_order():
+    """A frame's place in time is what `times` says, not its place in the tensor."""
+    torch.manual_seed(3)
+    geometry = dict(dim=36, heads=3, layers=2, ffn_dim=48, text_dim=16, freq_dim=16, latent_channels=4)
+    transformer = Transformer(TransformerConfig(**geometry)).eval()
+    grid, order = (4, 2, 3), torch.tensor([2, 0, 3, 1])
+    hidden, text = torch.randn(1, 3, 24, 36), torch.randn(1, 5, 16)
+    moved = hidden.unflatten(2, grid)[:, :, order].flatten(2, 4)
+    with torch.inference_mode():
+        usual = transformer.predict(hidden, torch.tensor([500.0]), text, grid)
+        same = transformer.predict(moved, torch.tensor([500.0]), text, grid, times=order)
+        other = transformer.predict(moved, torch.tensor([500.0]), text, grid)
+    torch.testing.assert_close(same, usual[:, :, :, order], rtol=1e-4, atol=1e-5)
+    assert (other - same).abs().max() > 1e-4

@@ -404,3 +404,29 @@ def test_the_default_folder_is_beside_the_script(nuke, edit, tmp_path):
     assert gather.folder(edit) == str(tmp_path / "vera" / "sh_010_comp.v003" / "VeraEdit1")
     gather.request(edit)
     assert edit["folder"].value() == gather.folder(edit)
+
+
+@pytest.mark.parametrize(
+    ("knob", "value"),
+    [
+        ("colorManagement", "OCIO"),
+        ("OCIO_config", "aces_1.2"),
+        ("customOCIOConfigPath", "/show/config.ocio"),
+        ("workingSpaceLUT", "ACEScg"),
+    ],
+)
+def test_a_colour_setting_of_the_script_changes_the_state_of_a_plate(nuke, plate, knob, value):
+    """A written plate has other pixels then, and is written again."""
+    from vera_nuke.plate import state_of_stream
+
+    before = state_of_stream(plate, 1001, 1005)
+    assert state_of_stream(plate, 1001, 1005) == before
+    nuke.root()[knob].setValue(value)
+    assert state_of_stream(plate, 1001, 1005) != before
+
+
+@pytest.mark.parametrize("frames", [(1002, 1005), (1001, 1004)])
+def test_another_range_changes_the_state_of_a_plate(nuke, plate, frames):
+    from vera_nuke.plate import state_of_stream
+
+    assert state_of_stream(plate, *frames) != state_of_stream(plate, 1001, 1005)

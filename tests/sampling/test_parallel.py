@@ -2,6 +2,7 @@
 
 import inspect
 import tempfile
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from types import SimpleNamespace
@@ -104,6 +105,14 @@ def test_two_processes_give_the_result_of_one(shot, alone, way, followers_are_co
 
 def test_the_cache_skips_blocks(alone):
     assert (alone("halves") - alone("cached")).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize(("count", "allowed"), [(2, True), (3, True), (4, False)])
+def test_no_more_processes_than_heads_are_allowed(count, allowed):
+    workers = WorkerProcesses(count, SpeedOptions())
+    transformer = SimpleNamespace(config=SimpleNamespace(heads=3))
+    with nullcontext() if allowed else pytest.raises(InputError, match="3 heads"):
+        workers._check(transformer, "cpu")
 
 
 @pytest.mark.parametrize(
