@@ -5,7 +5,7 @@ import torch
 
 from vera.core.lifting import gain, layers, patch
 from vera.core.lifting.gain import Comparison
-from vera.core.lifting.layers import find_layers
+from vera.core.lifting.layers import find_layers, hides_texture
 from vera.core.lifting.patch import with_margin
 from vera.core.lifting.smooth import blur, box_around, from_box
 from vera.kernels.blur import half_kernel
@@ -80,6 +80,23 @@ def test_layers_have_the_bits_of_the_whole_frame(monkeypatch, kind, rows, column
     assert boxed.alpha.any()
     for name in ("color", "alpha", "detail", "kinds"):
         assert torch.equal(getattr(boxed, name), getattr(whole, name)), name
+
+
+@pytest.mark.parametrize("rows, columns", [((50, 80), (61, 100)), ((51, 71), (30, 163)), ((97, 121), (0, 30))])
+def test_hidden_texture_has_the_bits_of_the_whole_frame(monkeypatch, rows, columns):
+    """The share of the plate's texture that shows falls from left to right, so that the decision turns inside."""
+    asked = torch.zeros(3, 1, *SIZE)
+    asked[..., slice(*rows), slice(*columns)] = 1
+    noise = torch.Generator().manual_seed(8)
+    plate, other = (0.45 + 0.1 * blur(torch.randn(3, 3, *SIZE, generator=noise), 1.0) for _ in range(2))
+    shows = torch.linspace(1, -0.2, columns[1] - columns[0]).clamp(0, 1)
+    clean = other.clone()
+    clean[..., slice(*columns)].lerp_(plate[..., slice(*columns)], shows)
+    thin = torch.full_like(asked, 0.3)
+    boxed = hides_texture(plate, clean, thin, asked)
+    monkeypatch.setattr(layers, "box_around", lambda there, room, step: (slice(0, SIZE[0]), slice(0, SIZE[1])))
+    assert (boxed * asked).any()
+    assert torch.equal(boxed * asked, hides_texture(plate, clean, thin, asked) * asked)
 
 
 @pytest.mark.parametrize("rows, columns", [((50, 80), (61, 100)), ((0, 23), (130, 163)), ((97, 121), (0, 30))])
