@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 
 from vera.core.layer.blend_space import LEAST_ALPHA
+from vera.kernels.blur import along
 
 if TYPE_CHECKING:
     from vera.core.layer.regrain import GrainMaker
@@ -177,7 +178,8 @@ def _box(there: torch.Tensor, margin: int) -> tuple[slice, slice] | None:
 def _blurred(planes: torch.Tensor, deviation: float) -> torch.Tensor:
     """Planes (C, H, W) blurred by a Gaussian, with replicated borders."""
     reach = max(1, round(GAUSSIAN_REACH * deviation))
-    weights = torch.exp(-(torch.arange(-reach, reach + 1) ** 2) / (2 * deviation**2))
-    weights = weights / weights.sum()
+    weights = torch.exp(-(torch.arange(reach + 1) ** 2) / (2 * deviation**2))
+    weights = weights / (2 * weights.sum() - weights[0])
     padded = F.pad(planes[:, None], (reach, reach, reach, reach), mode="replicate")
-    return F.conv2d(F.conv2d(padded, weights[None, None, :, None]), weights[None, None, None])[:, 0]
+    rows = along(padded, 2, weights)[:, :, reach:-reach]
+    return along(rows, 3, weights)[:, 0, :, reach:-reach]
