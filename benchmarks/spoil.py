@@ -17,8 +17,8 @@ def spoil(video, seed, way):
     """(T, 3, H, W) in [0, 1] -> the same video as a video editor would return it, in 8 bits.
 
     Applied are a shift of half a pixel in a random direction, a gain of up to 5 % per channel that varies over frame
-    and time, and noise. Then way: "vae" (the codec of `mini`), "h264" (libx264, 4:2:0, crf 23), or "quarter" (a quarter
-    of the width and height).
+    and time, and noise. Then way: "vae" (the coarse codec of `mini`), "h264" (libx264, 4:2:0, crf 23), or "quarter" (a
+    quarter of the width and height).
     """
     gen = torch.Generator().manual_seed(seed)
     video = shifted(video, gen) * (1 + drift(gen, *video.shape[:1], *video.shape[2:]))
@@ -59,7 +59,7 @@ def drift(gen, frames, height, width):
 def through_vae(video):
     codec, t = load_model("mini", "cpu").codec, len(video)
     with torch.inference_mode():
-        return codec.decode(codec.encode(video.transpose(0, 1)[None]), t)[0].transpose(0, 1).clamp(0, 1).clone()
+        return codec.decode(codec.coarsely(video.transpose(0, 1)[None]), t)[0].transpose(0, 1).clamp(0, 1).clone()
 
 
 def through_h264(video, crf=23):

@@ -98,6 +98,12 @@ class MiniCodec(nn.Module, Codec):
         held = video[:, :, :1].expand(-1, -1, TIME - 1, -1, -1)
         return self.encode_groups(torch.cat([held, video], dim=2))
 
+    def coarsely(self, video: Tensor) -> Tensor:
+        """`encode` with the fine channels 0: what a codec of the coarse channels alone keeps."""
+        latents = self.encode(video)
+        latents[:, self.coarse :] = 0
+        return latents
+
     def encode_stream(self) -> Callable[[Tensor], Tensor]:
         return lambda frames: self.encode_groups(hold_last(frames, TIME))
 

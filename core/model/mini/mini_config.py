@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vera.core.errors import InputError
-from vera.core.model.config import TransformerConfig
+from vera.core.model.config import BRANCHES, TransformerConfig
 from vera.core.model.limits import is_number
 
 
@@ -24,6 +24,9 @@ class MiniConfig(TransformerConfig):
 
     coarse_channels: leading channels of the latents, all that the camera and the aim of masks read; None: all channels.
     See `MiniCodec.extended`.
+
+    fine_layers: layers, of BRANCHES, whose channels beyond the coarse ones are predicted; in the others these are 0.
+    Fine channels that a model predicts badly make holes and flicker. None: all layers.
     """
 
     place_input: bool = False
@@ -31,6 +34,7 @@ class MiniConfig(TransformerConfig):
     latent_std: float | None = None
     drawing: bool = False
     coarse_channels: int | None = None
+    fine_layers: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -46,6 +50,14 @@ class MiniConfig(TransformerConfig):
             raise InputError(
                 f"coarse_channels must be a whole number from 1 to latent_channels, or null, not {coarse!r:.40}"
             )
+
+        fine = self.fine_layers
+        if fine is not None:
+            if not isinstance(fine, (list, tuple)) or any(name not in BRANCHES for name in fine):
+                raise InputError(f"fine_layers must be a list out of {', '.join(BRANCHES)}, or null, not {fine!r:.40}")
+            if coarse is None:
+                raise InputError("fine_layers requires coarse_channels, the number of channels that are not fine")
+            object.__setattr__(self, "fine_layers", tuple(fine))
 
     @classmethod
     def fields_in(cls, values: dict[str, Any]) -> dict[str, Any]:

@@ -29,6 +29,7 @@ class MiniTransformer(Transformer):
     """Predicts the velocity of the three layers' latents, see `Transformer`."""
 
     config: MiniConfig
+    predicted: Tensor | None
 
     def __init__(self, config: MiniConfig):
         super().__init__(config)
@@ -42,6 +43,8 @@ class MiniTransformer(Transformer):
         self.coarse_channels = config.coarse_channels  # whose noise does not depend on the others, see `seeded_noise`
         channels = config.latent_channels, config.coarse_channels
         self.drawing = Drawing(config.text_dim, *channels) if config.drawing else None
+        # 1 for each predicted channel of a layer and 0 for the others, (3, C, 1, 1, 1); None: all are predicted
+        self.register_buffer("predicted", _predicted_channels(config), persistent=False)
 
     def make_embedders(self, text: bool) -> Embedders:
         pooled = self.config.text_modulation and text
@@ -85,7 +88,8 @@ class MiniTransformer(Transformer):
             return None
         frames, height, width = latents.shape[3:]
         grid = (frames, height, width)
-        return self.drawing(text.to(self.dtype), mask, shot.progress, grid, shot.path, views=shot.views).detach()
+        drawn = self.drawing(text.to(self.dtype), mask, shot.progress, grid, shot.path, views=shot.views).detach()
+        return drawn if self.predicted is None else drawn * self.predicted[:2]
 
     def clean_latents(self, heads: Tensor, source: Tensor, drawn: Tensor | None, std: float) -> Tensor:
         """Clean latents of the three layers, (B, 3, C, T, H, W), fp32: baseline + std x heads.
@@ -93,12 +97,23 @@ class MiniTransformer(Transformer):
         The baseline of edit and alpha is the drawing, or 0. That of the composite is the drawn layers over the plate,
         or the plate.
         """
-        edit, alpha, composite = (std * head for head in heads.float().unbind(1))
+        heads = heads.float() if self.predicted is None else heads.float() * self.predicted
+        edit, alpha, composite = (std * head for head in heads.unbind(1))
         baseline = source.float()
         if drawn is not None and self.drawing is not None:
             edit, alpha = (base + new for base, new in zip(drawn.unbind(1), (edit, alpha)))
             baseline = self.drawing.blend(source, edit, alpha).detach()
         return torch.stack([edit, alpha, baseline + composite], dim=1)
+
+
+def _predicted_channels(config: MiniConfig) -> Tensor | None:
+    if config.fine_layers is None:
+        return None
+    predicted = torch.ones(len(BRANCHES), config.latent_channels, 1, 1, 1)
+    for i, name in enumerate(BRANCHES):
+        if name not in config.fine_layers:
+            predicted[i, config.coarse_channels :] = 0
+    return predicted
 
 
 class PooledTextEmbedders(Embedders):

@@ -98,8 +98,13 @@ class ShapeDrawer:
         self.field, self.transformer, self.scenes = field, transformer, scenes
 
     def kind_in(self, text: Tensor) -> str:
-        scene = None if self.scenes is None else self.scenes.background(text)
-        return self.field.describe(text.cpu()).kind if scene is None else scene.kind
+        description = self.field.describe(text.cpu())
+        scene = self._scene(description, text)
+        return description.kind if scene is None else scene.kind
+
+    def _scene(self, description: ObjectDescription, text: Tensor) -> ShotBackground | None:
+        """The background that a prompt names, unless it adds a thing: "a white moth behind the dancer" is none."""
+        return None if self.scenes is None or description.kind != "nothing" else self.scenes.background(text)
 
     @torch.inference_mode()
     def of_shot(
@@ -110,10 +115,10 @@ class ShapeDrawer:
         window: int,
         finish: Finish | None = None,
     ) -> MiniObject | ShotEffect | ShotBackground | None:
-        scene = None if self.scenes is None else self.scenes.background(text)
+        description = self.field.describe(text.cpu())
+        scene = self._scene(description, text)
         if scene is not None:
             return scene
-        description = self.field.describe(text.cpu())
         drawing = self.transformer.drawing
         if description.kind in words.EFFECTS:
             return ShotEffect(

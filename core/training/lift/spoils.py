@@ -16,6 +16,7 @@ import torch.nn.functional as F
 
 from vera.core.lifting.smooth import blur
 from vera.core.model.load import load_model
+from vera.core.model.mini.mini_codec import MiniCodec
 
 CODECS = ("none", "libx264", "libx264", "libx264", "libx265", "vae")  # each entry is drawn with equal probability
 
@@ -117,11 +118,12 @@ def _downsized(video: torch.Tensor, share: float) -> torch.Tensor:
 
 
 def through_embedded_codec(video: torch.Tensor) -> torch.Tensor:
-    """The clip (T, 3, H, W) encoded and decoded by mini's codec. It is padded to sides that are multiples of 16."""
+    """The clip (T, 3, H, W) encoded and decoded by mini's coarse codec, padded to sides that are multiples of 16."""
     codec, (t, _, h, w) = load_model("mini", "cpu").codec, video.shape
+    assert isinstance(codec, MiniCodec)
     padded = F.pad(video, (0, -w % 16, 0, -h % 16), mode="replicate")
     with torch.inference_mode():
-        decoded = codec.decode(codec.encode(padded.transpose(0, 1)[None]), t)[0].transpose(0, 1)
+        decoded = codec.decode(codec.coarsely(padded.transpose(0, 1)[None]), t)[0].transpose(0, 1)
     return decoded[..., :h, :w].clamp(0, 1).clone()
 
 

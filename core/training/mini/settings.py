@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vera.core.errors import InputError
+from vera.core.model.config import BRANCHES
 from vera.core.training.configuration import read_settings, setting
 
 MAX_STEPS = 10_000_000  # largest number of steps that a configuration may name
@@ -28,6 +29,7 @@ class Geometry:
     text_dim: int | None = setting(None, 8, 2048)
     freq_dim: int | None = setting(None, 8, 2048)
     latent_std: float | None = setting(None, 0.01, 10)
+    fine_layers: tuple[str, ...] | None = setting(None, choices=BRANCHES)
 
 
 @dataclass(frozen=True)

@@ -40,3 +40,18 @@ def test_what_is_no_background_is_none(mini, prompt):
 )
 def test_what_the_words_say_of_a_background_is_read(mini, prompt, background):
     assert mini.objects.of_shot(mini.text.encode([prompt]), None, None, 13) == background
+
+
+@pytest.mark.parametrize(
+    "prompt, thing",
+    [
+        ("Insert a huge black goldfish behind the rabbit", "fish"),
+        (
+            "Please put a white moth jumping up and down behind the dancer. Wide shot, eye-level, sharp focus.",
+            "butterfly",
+        ),
+    ],
+)
+def test_a_prompt_that_adds_a_thing_is_no_background(mini, prompt, thing):
+    """The background head alone reads a night sky, and clouds."""
+    assert mini.objects.kind_in(mini.text.encode([prompt])) == thing

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from vera.core.errors import InputError
 from vera.core.model.mini.drawing import moments
 from vera.core.model.mini.mini_config import MiniConfig
 from vera.core.model.mini.mini_transformer import MiniTransformer
@@ -79,3 +80,31 @@ def test_an_extended_model_draws_nothing_new(models):
     clips = encoded()
     predicted = 0.4 * velocity(models[1], clips, CHANNELS)[:, :2, COARSE:]
     torch.testing.assert_close(predicted, clips.latents[:, 1:3, COARSE:])
+
+
+@torch.no_grad()
+def test_layers_without_fine_channels_are_predicted_0_there(models):
+    """The other layers, and the coarse channels of all, are those of a model that predicts every channel."""
+    whole = models[1]
+    some = MiniTransformer(replace(whole.config, fine_layers=("edit", "composite"))).eval()
+    for p in (*whole.drawing.outer.parameters(), *whole.alpha.proj_out.parameters()):
+        p.copy_(torch.randn_like(p) * 0.1)
+    some.load_state_dict(whole.state_dict())
+    some.drawing.outer.weight[-2:] = whole.drawing.outer.weight[-2:] = 0  # alpha's fine ones, which the layers read
+    some.drawing.outer.bias[-2:] = whole.drawing.outer.bias[-2:] = 0
+    clips, level = encoded(), 0.5
+    noisy = clips.latents[:, 1:4]
+    clean = [
+        noisy - level * m(noisy, torch.full((4,), 1000 * level), clips.states, clips.latents[:, 0], shot=clips.shot)
+        for m in (some, whole)
+    ]
+    torch.testing.assert_close(clean[0][:, 1, COARSE:], torch.zeros(4, CHANNELS - COARSE, 2, 4, 6), atol=1e-6, rtol=0)
+    assert clean[1][:, 1, COARSE:].abs().max() > 1e-3
+    torch.testing.assert_close(clean[0][:, :2, :COARSE], clean[1][:, :2, :COARSE])
+    torch.testing.assert_close(clean[0][:, 0], clean[1][:, 0])
+
+
+@pytest.mark.parametrize("fine, coarse", [(["beta"], 2), ("edit", 2), (["edit"], None)])
+def test_fine_layers_that_do_not_fit_are_refused(fine, coarse):
+    with pytest.raises(InputError, match="fine_layers"):
+        replace(CONFIG, fine_layers=fine, coarse_channels=coarse)
