@@ -26,7 +26,7 @@ from vera.kernels.pixel_hash import pixel_hash
 
 # Version of the pixels, part of every job's hash. Raise it when the same recipe gives other pixels, so that deliveries
 # of older versions count as other jobs.
-PIXELS = 20
+PIXELS = 21
 
 Loader = Callable[..., Any]  # load(name, device, **recipe.loading()) -> vera.core.model.load.Model
 
