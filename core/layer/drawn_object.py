@@ -43,6 +43,8 @@ COARSE_STEP, COARSE_MARGIN = 4, 0.15
 # Samples inside the outline from which the surface is taken for the outline itself, where the field mixes it with what
 # it learned outside. Raising it hides wider fringes and blurs more of the edge.
 EDGE_SAMPLES = 1.5
+# Strength of surface detail on metal, which is polished; 1 on other materials. Raising it roughens metal.
+METAL_DETAIL = 0.25
 # Deviation, in model pixels, of the Gaussian that blurs a shape before it is compared with the model's alpha. It is the
 # blur of the model's own shapes; raising it expects softer ones.
 MODEL_BLUR = 1.3
@@ -396,10 +398,12 @@ def _without_fringe(points: SurfacePoints, margin: float) -> SurfacePoints:
 def _with_detail(shape: ShotObject, time: int, u: Tensor, v: Tensor, sample: float) -> SurfacePoints:
     """A shape's points at positions (n,) with its detail. sample: distance of two samples in half heights."""
     points = shape.points(time, u, v)
+    strength = 1 - shape.metal * (1 - METAL_DETAIL)
     if not shape.mirrored:
-        return detailed(points, shape.surface, Place(u, v, sample, time))
+        return detailed(points, shape.surface, Place(u, v, sample, time), strength)
     mirror = points.facing.new_tensor([-1.0, 1.0])
-    points = detailed(replace(points, facing=points.facing * mirror), shape.surface, Place(-u, v, sample, time))
+    turned = replace(points, facing=points.facing * mirror)
+    points = detailed(turned, shape.surface, Place(-u, v, sample, time), strength)
     return replace(points, facing=points.facing * mirror)
 
 

@@ -61,8 +61,8 @@ class Place:
         return width / drawn * smoothstep(-x.abs(), -drawn, -0.3 * drawn)
 
 
-def detailed(points: SurfacePoints, kind: str, place: Place) -> SurfacePoints:
-    """Add the kind's detail to surface points. Kinds without a pattern are returned unchanged."""
+def detailed(points: SurfacePoints, kind: str, place: Place, strength: float = 1.0) -> SurfacePoints:
+    """Add the kind's detail to surface points, `strength` times. Kinds without a pattern are returned unchanged."""
     pattern_of = PATTERNS.get(kind)
     if pattern_of is None or not len(place.u):
         return points
@@ -70,8 +70,8 @@ def detailed(points: SurfacePoints, kind: str, place: Place) -> SurfacePoints:
     here = pattern_of(place)
     right = pattern_of(replace(place, u=place.u + step)).height - here.height
     down = pattern_of(replace(place, v=place.v + step)).height - here.height
-    slope = (torch.stack([right, down], dim=-1) / step).clamp(-MAX_SLOPE, MAX_SLOPE)
-    shade = here.shade.clamp(DARKEST, BRIGHTEST)[..., None]
+    slope = strength * (torch.stack([right, down], dim=-1) / step).clamp(-MAX_SLOPE, MAX_SLOPE)
+    shade = 1 + strength * (here.shade.clamp(DARKEST, BRIGHTEST)[..., None] - 1)
     return replace(points, color=(points.color * shade).clamp(0, 1), facing=points.facing - slope)
 
 

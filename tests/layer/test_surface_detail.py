@@ -83,6 +83,16 @@ def test_a_kind_without_a_pattern_is_unchanged():
     assert detailed(points, "", place) is points
 
 
+def test_metal_is_polished():
+    u, v = own_grid(96)
+    kinds = (("", 0), ("apple", 0), ("apple", 1))
+    bare, plain, metal = (points_about(Disc(surface=s, metal=m, color=(0.5, 0.1, 0.1)), 0, u, v) for s, m in kinds)
+    inside = plain.distance < -0.1
+    for name in ("color", "facing"):
+        without, rough, polished = (getattr(points, name)[inside] for points in (bare, plain, metal))
+        torch.testing.assert_close(polished - without, 0.25 * (rough - without), atol=1e-5, rtol=1e-4)
+
+
 def test_a_mirrored_object_has_mirrored_detail():
     u, v = own_grid(96)
     plain, mirrored = (points_about(Disc(surface="fish", mirrored=side), 0, u, v) for side in (False, True))
