@@ -311,9 +311,9 @@ def test_bombs_end_their_job_at_most(real):
 
 @pytest.fixture
 def small_disk(real):
-    """A disk of 4 MiB, where this user may mount one."""
+    """A disk of 8 MiB, where this user may mount one."""
     real.disk.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(real.disk)]
+    command = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(real.disk)]
     if shutil.which("mount") is None or subprocess.run(command, capture_output=True).returncode:
         real.disk.rmdir()
         pytest.skip("needs the right to mount a small disk")
@@ -326,7 +326,7 @@ def test_a_full_disk_is_one_message_and_retry_goes_on(real, small_disk):
     path = str(real.home / "warm" / "plate.####.exr")
     out = small_disk / "out"
     filler = small_disk / "filler"
-    filler.write_bytes(b"x" * (4 * 1024 * 1024 - 90 * 1024))
+    filler.write_bytes(b"x" * (8 * 1024 * 1024 - 90 * 1024))
     job = real.client.submit(recipe(path, out, seed=5))["id"]
     job = real.client.wait(job, 120)
     assert job["state"] == "failed" and job["kind"] in ("system", "input"), job
