@@ -375,16 +375,16 @@ def points_about(shape: ShotObject, time: int, u: Tensor, v: Tensor) -> SurfaceP
         placed(found.facing, torch.zeros(*size, 2)),
         *(placed(x, bare) for x in (found.gloss, found.open, found.shine, found.named)),
     )
-    return _without_fringe(made, EDGE_SAMPLES * 2 * BOX_HALF_SIDE / size[1])
+    return _without_fringe(made, 2 * BOX_HALF_SIDE / size[1])
 
 
-def _without_fringe(points: SurfacePoints, margin: float) -> SurfacePoints:
+def _without_fringe(points: SurfacePoints, sample: float) -> SurfacePoints:
     """Points of a grid (h, w) whose reflectance at the outline is that of near points inside.
 
-    margin: half heights inside the outline where points begin to be replaced. Parts thinner than twice the margin keep
-    their own.
+    sample: distance of two samples in half heights. Points without any inside near them, as in thin parts, keep their
+    own.
     """
-    inside = points.distance < -margin
+    inside = points.distance < -EDGE_SAMPLES * sample
     planes = torch.stack([*points.color.unbind(-1), points.gloss, points.open, points.shine, points.named])
     reach = math.ceil(2 * EDGE_SAMPLES)
     sums = F.pad(torch.cat([planes * inside, inside[None].float()])[None], (reach,) * 4)

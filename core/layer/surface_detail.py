@@ -1,4 +1,4 @@
-"""Fine detail of drawn objects: relief and variation of colour that the field of shapes is too coarse for.
+"""Fine detail of drawn objects: relief and variation of brightness that the field of shapes is too coarse for.
 
 Each kind has a pattern that is fixed to the object: scales, feathers, veins, weave, brushed metal. A pattern gives a
 height, whose slope tilts the normals, and a factor on the colour. The factor is about 1 on average, so that the named
@@ -21,9 +21,9 @@ from vera.core.layer.backdrop.smooth_noise import Noise, there
 from vera.core.model.interfaces import SurfacePoints
 from vera.kernels.planes import smoothstep
 
-NOISE = Noise(1729)
+NOISE = Noise(1729)  # of any seed; another one moves all dots, streaks and spots
 DIFFERENCE_STEP = 0.004  # step in half heights of the differences that give a height's slope; raising it smooths relief
-MAX_SLOPE = 0.5  # steepest relief, rise over run; raising it gives edges of scales and seams harder glints
+MAX_SLOPE = 0.5  # steepest rise over run, right and down; raising it gives the edges of scales and seams harder glints
 DARKEST, BRIGHTEST = 0.5, 1.35  # limits of the factor on the colour; raising the second bleaches dots and edges more
 
 

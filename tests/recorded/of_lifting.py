@@ -19,7 +19,7 @@ def clip(pictures: list[np.ndarray]) -> torch.Tensor:
 
 
 def in_memory(kind: str, controls: LiftControls, mask: torch.Tensor | None = None, count=3) -> dict[str, Any]:
-    """What `lift_clip` finds, and the names of its steps."""
+    """What `lift_clip` finds, and the number of its steps."""
     steps: list[int] = []
     shown, came = clip(plates(count)), clip(edited(kind, count))
     with torch.inference_mode():
@@ -111,7 +111,7 @@ def pairs_of_frames(folder: Path) -> Any:
         (3, 3, None),
         (6, 3, None),
         (3, 6, None),
-        (48, 25, (24, 12)),
+        (48, 25, None),  # with the rates below
         (5, 7, None),
         (9, 8, None),
         (3, 3, 1),

@@ -23,7 +23,7 @@ CHECKOUT = HERE.parents[1]
 DIGITS = 4  # significant digits of a stored figure
 RELATIVE = 1e-3  # tolerance, relative to the largest figure of a list; other processors round by less
 PATTERN_TOLERANCE = 4e-3  # of a product with a pattern; 1 wrong pixel of 3,000 changes it by .01
-LARGE = 300_000  # values of an array above which the mean alone is stored
+LARGE = 300_000  # values of an array above which its shape, range and mean are stored, and no means of regions
 GRID = 3  # an array's means are taken of 3x3 regions
 # Entries that differ between two runs of one state: times, processes, digests of generated pixels, sizes of files.
 VARYING = re.compile(
@@ -144,7 +144,7 @@ def text(words: str, folder: Path | None) -> str:
 
 
 def differences(stored: Any, found: Any, where: str = "", scale: float = 0.0) -> list[str]:
-    """What differs, one sentence each. scale: largest figure of the list that holds these two."""
+    """What differs, one sentence each. scale: largest figure of the lists around these two."""
     if isinstance(stored, dict) and isinstance(found, dict):
         result = [f"{where or 'the result'}: {key!r} is new" for key in found if key not in stored]
         result += [f"{where or 'the result'}: {key!r} is missing" for key in stored if key not in found]
@@ -186,13 +186,18 @@ def _numbers(value: Any) -> Iterator[float]:
 
 def _same_words(stored: str, found: str) -> bool:
     """Equal but for decimal fractions, which may differ by one unit of the last digit."""
+
+    def unit(number: str) -> float:
+        digits, _, exponent = number.partition("e")
+        return 10.0 ** (int(exponent or 0) - len(digits.partition(".")[2]))
+
     if stored == found:
         return True
     a, b = NUMBER.split(stored), NUMBER.split(found)
     if len(a) != len(b) or a[::2] != b[::2]:
         return False
     return all(
-        x == y or ("." in x and "." in y and abs(float(x) - float(y)) <= 1.01 * 10.0 ** -len(x.partition(".")[2]))
+        x == y or ("." in x and "." in y and abs(float(x) - float(y)) <= 1.01 * unit(x))
         for x, y in zip(a[1::2], b[1::2], strict=True)
     )
 

@@ -37,6 +37,8 @@ def test_every_stored_record_is_made_by_a_function():
         (True, 1, True),
         (None, 0, True),
         ("covers 9.4 % of 3", "covers 9.5 % of 3", False),
+        ("an error of 1.5e-10", "an error of 1.6e-10", False),
+        ("an error of 1.5e-10", "an error of 4.5e-10", True),
         ("covers 9.4 % of 3", "covers 9.6 % of 3", True),
         ("covers 9.4 % of 3", "covers 9.4 % of 4", True),
         ("a word", "another word", True),

@@ -25,7 +25,8 @@ class MiniConfig(TransformerConfig):
     coarse_channels: leading channels of the latents, all that the camera and the aim of masks read; None: all channels.
     See `MiniCodec.extended`.
 
-    fine_layers: layers, of BRANCHES, whose channels beyond the coarse ones are predicted; in the others these are 0.
+    fine_layers: layers, of BRANCHES, whose channels beyond the coarse ones are predicted. In the others they are
+    the baseline's: 0 in edit and alpha.
     Fine channels that a model predicts badly make holes and flicker. None: all layers.
     """
 

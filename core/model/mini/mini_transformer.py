@@ -95,7 +95,7 @@ class MiniTransformer(Transformer):
         """Clean latents of the three layers, (B, 3, C, T, H, W), fp32: baseline + std x heads.
 
         The baseline of edit and alpha is the drawing, or 0. That of the composite is the drawn layers over the plate,
-        or the plate.
+        or the plate. Channels that are not predicted, see MiniConfig.fine_layers, are the baseline's.
         """
         heads = heads.float() if self.predicted is None else heads.float() * self.predicted
         edit, alpha, composite = (std * head for head in heads.unbind(1))
