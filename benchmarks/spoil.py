@@ -8,7 +8,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from vera.core.model.load import load_model
+from vera.core.training.lift.spoils import through_embedded_codec
 
 MAX_DRIFT, NOISE = 0.05, 0.01
 
@@ -23,7 +23,7 @@ def spoil(video, seed, way):
     gen = torch.Generator().manual_seed(seed)
     video = shifted(video, gen) * (1 + drift(gen, *video.shape[:1], *video.shape[2:]))
     video = (video + NOISE * torch.randn(video.shape, generator=gen)).clamp(0, 1)
-    video = {"vae": through_vae, "h264": through_h264, "quarter": quarter}[way](video)
+    video = {"vae": through_embedded_codec, "h264": through_h264, "quarter": quarter}[way](video)
     return (video * 255).round() / 255
 
 
@@ -54,12 +54,6 @@ def drift(gen, frames, height, width):
     coarse = torch.randn(1, 3, 3, 3, 4, generator=gen)
     field = F.interpolate(coarse, (frames, height, width), mode="trilinear", align_corners=True)[0].transpose(0, 1)
     return MAX_DRIFT * field / field.abs().max()
-
-
-def through_vae(video):
-    codec, t = load_model("mini", "cpu").codec, len(video)
-    with torch.inference_mode():
-        return codec.decode(codec.coarsely(video.transpose(0, 1)[None]), t)[0].transpose(0, 1).clamp(0, 1).clone()
 
 
 def through_h264(video, crf=23):

@@ -26,8 +26,8 @@ class MiniConfig(TransformerConfig):
     See `MiniCodec.extended`.
 
     fine_layers: layers, of BRANCHES, whose channels beyond the coarse ones are predicted. In the others they are
-    the baseline's: 0 in edit and alpha.
-    Fine channels that a model predicts badly make holes and flicker. None: all layers.
+    the baseline's: 0 in edit and alpha. Fine channels that a model predicts badly make holes and flicker. None: all
+    layers.
     """
 
     place_input: bool = False

@@ -29,7 +29,7 @@ class MiniTransformer(Transformer):
     """Predicts the velocity of the three layers' latents, see `Transformer`."""
 
     config: MiniConfig
-    predicted: Tensor | None
+    channel_mask: Tensor | None
 
     def __init__(self, config: MiniConfig):
         super().__init__(config)
@@ -44,7 +44,7 @@ class MiniTransformer(Transformer):
         channels = config.latent_channels, config.coarse_channels
         self.drawing = Drawing(config.text_dim, *channels) if config.drawing else None
         # 1 for each predicted channel of a layer and 0 for the others, (3, C, 1, 1, 1); None: all are predicted
-        self.register_buffer("predicted", _predicted_channels(config), persistent=False)
+        self.register_buffer("channel_mask", _predicted_channels(config), persistent=False)
 
     def make_embedders(self, text: bool) -> Embedders:
         pooled = self.config.text_modulation and text
@@ -89,7 +89,7 @@ class MiniTransformer(Transformer):
         frames, height, width = latents.shape[3:]
         grid = (frames, height, width)
         drawn = self.drawing(text.to(self.dtype), mask, shot.progress, grid, shot.path, views=shot.views).detach()
-        return drawn if self.predicted is None else drawn * self.predicted[:2]
+        return drawn if self.channel_mask is None else drawn * self.channel_mask[:2]  # edit and alpha
 
     def clean_latents(self, heads: Tensor, source: Tensor, drawn: Tensor | None, std: float) -> Tensor:
         """Clean latents of the three layers, (B, 3, C, T, H, W), fp32: baseline + std x heads.
@@ -97,7 +97,7 @@ class MiniTransformer(Transformer):
         The baseline of edit and alpha is the drawing, or 0. That of the composite is the drawn layers over the plate,
         or the plate. Channels that are not predicted, see MiniConfig.fine_layers, are the baseline's.
         """
-        heads = heads.float() if self.predicted is None else heads.float() * self.predicted
+        heads = heads.float() if self.channel_mask is None else heads.float() * self.channel_mask
         edit, alpha, composite = (std * head for head in heads.unbind(1))
         baseline = source.float()
         if drawn is not None and self.drawing is not None:

@@ -45,6 +45,8 @@ def test_what_the_words_say_of_a_background_is_read(mini, prompt, background):
 @pytest.mark.parametrize(
     "prompt, thing",
     [
+        ("Add heavy snow over the city at night", "snow"),
+        ("Put a red kite in the clouds behind the man", "kite"),
         ("Insert a huge black goldfish behind the rabbit", "fish"),
         (
             "Please put a white moth jumping up and down behind the dancer. Wide shot, eye-level, sharp focus.",
@@ -53,5 +55,5 @@ def test_what_the_words_say_of_a_background_is_read(mini, prompt, background):
     ],
 )
 def test_a_prompt_that_adds_a_thing_is_no_background(mini, prompt, thing):
-    """The background head alone reads a night sky, and clouds."""
+    """Of the last two, the background head alone reads a night sky, and clouds."""
     assert mini.objects.kind_in(mini.text.encode([prompt])) == thing
